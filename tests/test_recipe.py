@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from limakit.errors import UsageError
-from limakit.recipe import StackExchangeSource, init_workspace, read_recipe
+from limakit.recipe import init_workspace, read_recipe
+from limakit.recipe_sources import StackExchangeSource
 
 GOOD = """\
 name = "x"

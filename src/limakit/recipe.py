@@ -12,20 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .errors import UsageError
+from .recipe_sources import KINDS, Section, Source
 from .workspace import RECIPE, name_for_file
 
-Split = Literal["train", "dev", "test"]
-Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Rule = Literal["first_person", "cites_other_answers", "names_site"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelSpec(Section):
@@ -34,63 +28,18 @@ class ModelSpec(Section):
     trust_remote_code: bool = False
 
 
-class StackExchangeSource(Section):
-    """Questions and their top answers from Posts.xml of each community (paper, section 2.1)."""
+class Decontaminate(Section):
+    """What of the training candidates is told apart from dev and test prompts, the set's own and those of other files."""
 
-    kind: Literal["stackexchange"]
-    path: str  # a folder with one folder a community, each with Posts.xml
-    name: str = ""  # as examples name it; default "stackexchange-GROUP"
-    group: Literal["stem", "other", "any"] = "any"
-    sites: list[str] | None = None  # only these communities; default every one of the group
-    take: int = Field(gt=0)
-    allow_fewer: bool = False
-    split: Split = "train"
-    temperature: float = Field(3.0, gt=0)
-    min_answer_score: int = 10
-    answer_chars: Annotated[tuple[Count, Count], Field(strict=False)] = (1200, 4096)
-    drop: list[Rule] = ["first_person", "cites_other_answers", "names_site"]
-    prompt: Literal["title", "body", "title_or_body"] = "title_or_body"
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.answer_chars[0] > self.answer_chars[1]:
-            raise ValueError("answer_chars: the first number must not exceed the second")
-        return self
-
-    @property
-    def label(self) -> str:
-        return self.name or f"stackexchange-{self.group}"
+    against: list[str] = []  # files of prompts or examples, ours or in the published format, beside the recipe's own dev and test
+    near: float = Field(0.8, gt=0, le=1)  # Jaccard similarity of word 5-grams from which two texts are the same; 1: only equal ones
+    ngram: int = Field(13, ge=0)  # words in a row that a training example must not share with a dev or test prompt; 0: not looked at
 
 
-class AuthoredSource(Section):
-    """Examples and prompts written by hand: a JSONL file or a folder of Markdown files."""
+class Duplicates(Section):
+    """Near-duplicates among what is kept, within and across sources (MinHash)."""
 
-    kind: Literal["authored"]
-    path: str
-    name: str = "authored"
-    author: str = "unstated"  # whom provenance.jsonl credits
-    licence: str = "unstated"
-    url: str | None = None
-    take: int | None = Field(None, gt=0)  # default all
-    allow_fewer: bool = False
-    split: Split = "train"
-
-
-class LimaSource(Section):
-    """The published format: JSONL rows {"conversations": [text, ...], "source": name}; dialogues stay whole."""
-
-    kind: Literal["lima"]
-    path: str
-    name: str = "lima"
-    author: str = "unstated"  # whom provenance.jsonl credits
-    licence: str = "unstated"
-    url: str | None = None
-    take: int | None = Field(None, gt=0)
-    allow_fewer: bool = False
-    split: Split = "train"
-
-
-Source = Annotated[StackExchangeSource | AuthoredSource | LimaSource, Field(discriminator="kind")]
+    near: float = Field(0.8, gt=0, le=1)  # as above; 1: only equal texts
 
 
 class TrainSpec(Section):
@@ -158,6 +107,8 @@ class Recipe(Section):
     seed: int = Field(7, ge=0, lt=2**63)
     model: ModelSpec
     sources: list[Source] = []
+    duplicates: Duplicates = Duplicates()
+    decontaminate: Decontaminate = Decontaminate()
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
     judge: JudgeSpec = JudgeSpec()
@@ -197,9 +148,6 @@ def read_recipe(path: Path) -> Recipe:
         ) from None
 
 
-_KINDS: dict[str, type[Section]] = {"stackexchange": StackExchangeSource, "authored": AuthoredSource, "lima": LimaSource}
-
-
 _WORDS = {
     "extra_forbidden": "unknown key",
     "missing": "missing",
@@ -210,7 +158,7 @@ _WORDS = {
 
 def _describe(entry: Mapping[str, Any], text: str) -> str:
     loc = list(entry["loc"])
-    if loc[:1] == ["sources"] and len(loc) > 2 and loc[2] in _KINDS:
+    if loc[:1] == ["sources"] and len(loc) > 2 and loc[2] in KINDS:
         del loc[2]  # pydantic puts the kind of a source there
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
     line = _line_of(text, loc)
@@ -222,9 +170,16 @@ def _describe(entry: Mapping[str, Any], text: str) -> str:
 
 
 def _known_keys(loc: tuple) -> list[str]:
-    sections: dict[str, type[Section]] = {"model": ModelSpec, "train": TrainSpec, "generate": GenerateSpec, "judge": JudgeSpec}
+    sections: dict[str, type[Section]] = {
+        "model": ModelSpec,
+        "train": TrainSpec,
+        "generate": GenerateSpec,
+        "judge": JudgeSpec,
+        "duplicates": Duplicates,
+        "decontaminate": Decontaminate,
+    }
     if loc[0] == "sources" and len(loc) > 2:
-        return list(_KINDS[loc[2]].model_fields) if loc[2] in _KINDS else []
+        return list(KINDS[loc[2]].model_fields) if loc[2] in KINDS else []
     if loc[0] in sections and len(loc) > 1:
         return list(sections[loc[0]].model_fields)
     return list(Recipe.model_fields)

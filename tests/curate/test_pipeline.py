@@ -12,7 +12,8 @@ from dumps import LONG, answer, question, recipe, row, stackexchange, write_site
 from limakit.curate.candidates import stackexchange_candidates
 from limakit.curate.pipeline import MANIFEST, OUTPUTS, curate
 from limakit.errors import LimakitError
-from limakit.recipe import StackExchangeSource, read_recipe
+from limakit.recipe import read_recipe
+from limakit.recipe_sources import StackExchangeSource
 from limakit.records import Example, Prompt, Provenance, read_jsonl
 from limakit.workspace import check_data, find_workspace
 

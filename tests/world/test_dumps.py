@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from limakit.curate.candidates import stackexchange_candidates
-from limakit.recipe import StackExchangeSource
+from limakit.recipe_sources import StackExchangeSource
 from limakit.sources.authored import read_authored
 from limakit.sources.lima import read_lima
 from limakit.workspace import sha256_tree

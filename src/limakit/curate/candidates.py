@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import LimakitError
 from ..progress import Progress
-from ..recipe import AuthoredSource, LimaSource, StackExchangeSource
+from ..recipe_sources import AuthoredSource, LimaSource, StackExchangeSource
 from ..records import Author, Provenance, Turn
 from ..sources.authored import read_authored
 from ..sources.communities import Site, find_sites

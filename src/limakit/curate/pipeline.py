@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..errors import LimakitError, UsageError
 from ..progress import say, show_table, track
-from ..recipe import AuthoredSource, Recipe, Source, StackExchangeSource
+from ..recipe import Recipe
+from ..recipe_sources import AuthoredSource, Source, StackExchangeSource
 from ..records import Example, Prompt, Provenance, jsonl_lines, write_jsonl
 from ..sources.authored import authored_files
 from ..sources.communities import find_sites
@@ -128,7 +129,7 @@ def _select_all(workspace: Workspace, recipe: Recipe) -> list[Selection]:
 def _candidates(source: Source, path: Path, seed: int) -> tuple[list[Candidate], dict[str, int]]:
     if isinstance(source, StackExchangeSource):
         return stackexchange_candidates(source, path, seed)
-    return (authored_candidates(source, path) if isinstance(source, AuthoredSource) else lima_candidates(source, path)), {}
+    return (authored_candidates(source, path) if isinstance(source, AuthoredSource) else lima_candidates(source, path)), {}  # type: ignore[arg-type]
 
 
 def _records(selections: Sequence[Selection]) -> tuple[dict[str, list[Example] | list[Prompt]], list[Provenance]]:

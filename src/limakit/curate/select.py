@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import LimakitError
-from ..recipe import Source, StackExchangeSource
+from ..recipe_sources import Source, StackExchangeSource
 from .candidates import Candidate
 from .rules import folded
 from .sampling import choose, draw_communities
