@@ -128,5 +128,10 @@ def response_problem(markdown: str, chars: tuple[int, int], drop: Sequence[str])
 def folded(text: str) -> str:
     """What makes two texts the same: without case, kinds of white space, characters that are not seen (category Cf, such as a zero-width
     space) and compatibility forms (NFKC: a letter and its accent are the accented letter)."""
-    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    if text.isascii():  # none of the rest applies
+        return " ".join(text.casefold().split())
+    seen = unicodedata.normalize("NFKC", text)
+    for c in set(seen):
+        if unicodedata.category(c) == "Cf":
+            seen = seen.replace(c, "")
     return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
