@@ -21,6 +21,7 @@ from ..workspace import name_for_file, sha256_json
 
 PAIRWISE = ("prompt", "response_a", "response_b")
 GRADE = ("prompt", "response")
+PROMPT = ("prompt",)  # a grade of the prompt alone
 LIKERT = ("1", "2", "3", "4", "5", "6")
 
 
@@ -39,7 +40,7 @@ def rubric_name(path: str) -> str:
 
 
 def load_rubric(name: str, needs: Sequence[str], root: Path) -> Rubric:
-    """The rubric of ours called `name`, or the file at that path below `root`. `needs` are PAIRWISE or GRADE.
+    """The rubric of ours called `name`, or the file at that path below `root`. `needs` are PAIRWISE, GRADE or PROMPT.
 
     Raises UsageError for a file that is not there or not text, and for a missing placeholder, naming file and placeholder.
     """
@@ -71,7 +72,7 @@ def load_rubric(name: str, needs: Sequence[str], root: Path) -> Rubric:
     values: tuple[str, ...] = ("A", "B", "tie") if "response_a" in needs else LIKERT
     for line in lines[:notes]:
         match = re.match(r"#\s*grades\s*:(.*)", line)
-        if match and "response" in needs:
+        if match and "response_a" not in needs:
             values = tuple(value.strip() for value in match[1].split(",") if value.strip())
             if len(values) < 2 or len({value.lower() for value in values}) < len(values):
                 raise UsageError(

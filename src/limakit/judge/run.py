@@ -9,15 +9,13 @@ from pathlib import Path
 from ..analyze.grades import show_grades, summarise
 from ..analyze.preference import preferences, show_preferences
 from ..errors import UsageError
-from ..progress import Progress, say, warn
+from ..progress import say, warn
 from ..recipe import JudgeSpec, Recipe
 from ..records import Grade, Judgment
-from ..workspace import Workspace, name_for_file, stage_lock
-from .budget import Budget
-from .cache import Cache, cache_key
+from ..workspace import Workspace, stage_lock
 from .rubric import Rubric, fill
-from .sheet import Item, Said, Sheet, plan
-from .verdict import Parsed, parse_answer
+from .sheet import Item, Sheet, plan
+from .verdict import Parsed, Said
 
 MANY_INVALID = 0.1  # of a run's rows: more than that, and the figures rest on a part that may differ from the rest
 
@@ -77,54 +75,15 @@ def _by_oracle(places: list[tuple[Sheet, int]]) -> Found:
 
 
 def _by_endpoint(workspace: Workspace, spec: JudgeSpec, places: list[tuple[Sheet, int]], *, fresh: bool) -> Found:
-    """Ask what the cache does not know. An answer is kept in the cache as it comes, if it could be scored.
+    """`fresh`: no row stands from an earlier run."""
+    from .ask import Question, ask
 
-    `fresh`: no row stands from an earlier run.
-    """
-    from .llm import ask_all
-    from .reply import Answer
-
-    messages = [_message(sheet.items[i], sheet.rubric) for sheet, i in places]
-    common = {"base_url": spec.base_url, "model": spec.model, "temperature": spec.temperature, "max_tokens": spec.max_tokens}
-    keys = [cache_key(**common, message=m, draw=sheet.items[i].draw) for (sheet, i), m in zip(places, messages, strict=True)]  # type: ignore[arg-type]
-
-    def read(n: int, text: str) -> Parsed:
-        sheet, i = places[n]
-        return parse_answer(text, messages[n], "Verdict" if sheet.items[i].b else "Grade", sheet.rubric.values)
-
-    first: dict[str, int] = {}  # where each question comes first: equal texts make equal questions, which are asked once
-    for n, key in enumerate(keys):
-        first.setdefault(key, n)
-    said: dict[str, Said] = {}
-    with Cache(_cache_folder(workspace) / f"{name_for_file(spec.model)}.jsonl") as cache:
-        for key, n in first.items():
-            text = cache.get(key)
-            if text is not None and (parsed := read(n, text)).value is not None:
-                said[key] = Said(parsed, text)
-        # in the order of the hashes: what one prompt or model makes difficult does not come all at once
-        asked = sorted(key for key in first if key not in said)
-        questions = [messages[first[key]] for key in asked]
-        budget = Budget(questions, spec)
-        cost = f", at most {budget.most:.2f} by the recipe's prices" if spec.price_in or spec.price_out else ""
-        known = f" ({len(said)} of {len(first)} were answered before)" if said else ""
-        say(f"{len(asked)} questions to {spec.model} at {spec.base_url}{known}{cost}")
-        has_answered = bool(said) or not fresh
-        with Progress("judge", len(first), "answers") as bar:
-            bar.skip(len(said))
-            invalid = 0
-
-            def take(k: int, answer: Answer) -> None:
-                nonlocal invalid
-                parsed = Parsed(None, answer.problem) if answer.problem else read(first[asked[k]], answer.text)
-                if parsed.value is not None:
-                    cache.put(asked[k], answer.text)
-                said[asked[k]] = Said(parsed, answer.text, answer.missing)
-                invalid += parsed.value is None
-                bar.advance(invalid=str(invalid))
-
-            if asked:
-                ask_all(questions, spec, take, lambda k: budget.lost(questions[k]), has_answered=has_answered)
-    return {(sheet.path, i): said[key] for (sheet, i), key in zip(places, keys, strict=True)}
+    questions = []
+    for sheet, i in places:
+        item = sheet.items[i]
+        questions.append(Question(_message(item, sheet.rubric), "Verdict" if item.b else "Grade", sheet.rubric.values, item.draw))
+    said = ask(questions, spec, _cache_folder(workspace), fresh=fresh)
+    return {(sheet.path, i): one for (sheet, i), one in zip(places, said, strict=True)}
 
 
 def _message(item: Item, rubric: Rubric) -> str:

@@ -14,7 +14,7 @@ from ..recipe import JudgeSpec, Recipe
 from ..records import Comparison, Grade, Judgment, Prompt, Response, jsonl_lines, parse_row, read_jsonl, write_jsonl
 from ..workspace import LONGEST_NAME, Workspace, is_done, name_for_file, sha256_file, sha256_json, write_manifest
 from .rubric import GRADE, LIKERT, PAIRWISE, Rubric, load_rubric, rubric_name
-from .verdict import Parsed
+from .verdict import Said
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,6 @@ class Item:
     b: Response | None
     first: Literal["a", "b"]
     draw: int
-
-
-@dataclass(frozen=True)
-class Said:
-    """What became of an item. `missing`: no answer came, so the same command asks again."""
-
-    parsed: Parsed
-    raw: str = ""
-    missing: bool = False
 
 
 @dataclass(frozen=True)

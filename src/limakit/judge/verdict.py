@@ -26,6 +26,15 @@ class Parsed:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class Said:
+    """What became of a question. `missing`: no answer came, so it is worth asking again."""
+
+    parsed: Parsed
+    raw: str = ""
+    missing: bool = False
+
+
 def parse_answer(answer: str, asked: str, word: str, values: Sequence[str]) -> Parsed:
     """The value on the answer's last line, `WORD: value`. `asked` is the whole message the answer replies to; numbers in `values` go up.
 
