@@ -56,6 +56,11 @@ class Workspace:
     def report(self) -> Path:
         return self.root / "report"
 
+    @property
+    def cache(self) -> Path:
+        """Results that a stage keeps for itself; removing the folder costs time and nothing else."""
+        return self.root / ".cache"
+
     def path(self, text: str | Path) -> Path:
         """A path as the recipe writes it: relative to the workspace, ~ expanded. Raises UsageError where ~ means nobody."""
         try:

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limakit.curate.sampling import choose, draw_communities, unit
+from limakit.curate.sampling import choose, draw_strata, unit
 
 supplies = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 30), max_size=8)
 
 
 def draw(sizes, supply, take, seed=7, temperature=3.0):
-    return draw_communities(sizes, supply, take, temperature=temperature, seed=seed, name="s")
+    return draw_strata(sizes, supply, take, temperature=temperature, seed=seed, name="s")
 
 
 @given(supplies, st.integers(0, 120), st.integers(0, 5), st.sampled_from([0.5, 1.0, 3.0, 100.0]))

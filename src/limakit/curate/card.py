@@ -14,7 +14,7 @@ def outcome_cells(selections: Iterable[Selection]) -> tuple[list[str], list[list
     """(columns, cells): one line for each source and outcome; a source's lines add up to its candidates."""
     cells = []
     for selection in selections:
-        cells.append([selection.label, "candidates", f"{len(selection.candidates):,}"])
+        cells.append([selection.label, "candidates", f"{selection.pool.rows:,}"])
         cells += [["", outcome, f"{n:,}"] for outcome, n in selection.counts.items()]
     return ["source", "outcome", "n"], cells
 
@@ -27,11 +27,12 @@ def card(name: str, sets: Mapping[str, Sequence[TableRow]], selections: Sequence
             parts += [f"## {split}.jsonl", _table(*table_cells(rows))]
     parts += [
         "## What became of each candidate",
-        "Every candidate is in candidates.parquet with its outcome: kept, not_drawn (nothing against it), or the first rule it broke.",
+        "Every candidate is in candidates.parquet with its outcome: kept, not_drawn (nothing against it), unreviewed (a person must look at it "
+        "first), or the first rule it broke.",
         _table(*outcome_cells(selections), words=2),
         "## Licences",
-        "provenance.jsonl names for each kept example and prompt its URL, authors, licence and what was changed. Whoever passes the set on "
-        "passes that file on with it.",
+        "attribution.md (for people) and provenance.jsonl (for programs) name for each kept example and prompt its URL, authors, licence and what "
+        "was changed. Whoever passes the set on passes them on with it.",
         _table(["source", "licence", "n"], _licences(provenance), words=2),
     ]
     return "\n\n".join(parts) + "\n"

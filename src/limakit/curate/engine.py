@@ -80,10 +80,11 @@ class Work:
                 done += task.weight
                 bar.advance(done // MB - shown)
                 shown = done // MB
+            next(fresh, None)  # Daft winds up after its last answer
 
     def place(self, function: Callable[..., pa.Table], task: Task) -> Path:
         """Where the result of a task is kept."""
-        name = sha256_json([_code(), function.__module__, function.__name__, task.arguments, task.content])[:40] + ".arrow"
+        name = sha256_json([code_hash(), function.__module__, function.__name__, task.arguments, task.content])[:40] + ".arrow"
         self.used.add(name)
         return self.cache / name
 
@@ -125,11 +126,7 @@ def _daft(calls: list[str], cluster: str | None) -> Iterator[bytes]:
     os.environ |= {"DAFT_PROGRESS_BAR": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     import daft
 
-    workers = os.cpu_count() or 1
-    if cluster is None:
-        daft.set_runner_native()
-    else:
-        workers = _connect(cluster)
+    workers = _start(cluster)
 
     @daft.cls(max_concurrency=min(workers, len(calls)), use_process=True)
     class Worker:
@@ -149,25 +146,29 @@ def _daft(calls: list[str], cluster: str | None) -> Iterator[bytes]:
         raise LimakitError(what, remedy="run the same command again: what is done is kept; with less memory, on fewer cores") from error
 
 
-def _connect(address: str) -> int:
-    """Connect to the cluster; returns its cores. Raises UsageError where there is none."""
+@cache
+def _start(cluster: str | None) -> int:
+    """Settle where Daft works, which it takes once a process; returns how many cores there are. Raises UsageError where there is no cluster."""
     import daft
 
+    if cluster is None:
+        daft.set_runner_native()
+        return os.cpu_count() or 1
     try:
         import ray
     except ModuleNotFoundError:
         raise UsageError("--cluster needs ray, which is not installed", remedy="pip install 'limakit[cluster]'") from None
     try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=cluster, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         what = f"no Ray cluster answers: {str(error).splitlines()[0][:200]}"
-        raise UsageError(what, where=address, remedy="start one (ray start --head), and give its address, host:port") from None
+        raise UsageError(what, where=cluster, remedy="start one (ray start --head), and give its address, host:port") from None
     daft.set_runner_ray(noop_if_initialized=True)
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
 @cache
-def _code() -> str:
+def code_hash() -> str:
     """Hash of the code that reads and judges, so that a result made by other code is made again."""
     digest = sha256()
     for folder in ("sources", "curate"):

@@ -16,32 +16,30 @@ def unit(seed: int, *parts: str | int) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
-def draw_communities(
-    sizes: Mapping[str, int], supply: Mapping[str, int], take: int, *, temperature: float, seed: int, name: str
-) -> list[str]:
-    """The community of each of `take` draws: probability ~ size^(1/temperature) among those with supply left (paper: tau = 3).
+def draw_strata(sizes: Mapping[str, int], supply: Mapping[str, int], take: int, *, temperature: float, seed: int, name: str) -> list[str]:
+    """The stratum (community, category) of each of `take` draws: probability ~ size^(1/temperature) among those with supply left.
 
-    `sizes` are the communities' questions, `supply` the candidates of each that are fit to be drawn. Shorter than `take` only
-    where the whole supply is. A shorter draw is the beginning of a longer one with the same seed.
+    The paper: communities with tau = 3, categories evenly (temperature = inf). `sizes` are all candidates of a stratum, `supply` those fit
+    to be drawn. Shorter than `take` only where the whole supply is. A shorter draw is the beginning of a longer one with the same seed.
     """
-    left = {site: n for site, n in sorted(supply.items()) if n > 0}
+    left = {stratum: n for stratum, n in sorted(supply.items()) if n > 0}
     drawn: list[str] = []
-    sites: list[str] = []
+    strata: list[str] = []
     bounds: list[float] = []
     while left and len(drawn) < take:
-        if len(sites) != len(left):  # one has run dry
-            sites = list(left)
-            logs = [log(max(sizes[site], 1)) for site in sites]
+        if len(strata) != len(left):  # one has run dry
+            strata = list(left)
+            logs = [log(max(sizes[stratum], 1)) for stratum in strata]
             largest = max(logs)
             bounds = list(
                 accumulate(exp((value - largest) / temperature) for value in logs)
-            )  # n^(1/temperature) by a factor, never too large
+            )  # size^(1/temperature) by a factor, never too large
         at = bisect_right(bounds, unit(seed, "community", name, len(drawn)) * bounds[-1])
-        site = sites[min(at, len(sites) - 1)]
-        drawn.append(site)
-        left[site] -= 1
-        if not left[site]:
-            del left[site]
+        stratum = strata[min(at, len(strata) - 1)]
+        drawn.append(stratum)
+        left[stratum] -= 1
+        if not left[stratum]:
+            del left[stratum]
     return drawn
 
 
