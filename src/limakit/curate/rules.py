@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _FENCE = re.compile(r"[ \t>*+\-\d.)]*+(`{3,}|~{3,})(.*)")
 _FENCE_END = re.compile(r"[ \t>]*+(`{3,}|~{3,})[ \t]*")
@@ -70,21 +70,44 @@ def prose(markdown: str) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _without_fences(markdown: str) -> str:
-    """A fence that is never closed is text. However many there are of those, the lines are gone through a few times only."""
-    lines, kept, at = markdown.split("\n"), [], 0
+def without_code(markdown: str) -> str:
+    """A text without its fenced blocks and spans of code; quotations and formulas stay."""
+    if "`" not in markdown and "~~~" not in markdown:
+        return markdown
+    return "\n\n".join(_SPAN.sub(" ", paragraph) for paragraph in _BLANK.split(_without_fences(markdown)))
+
+
+def fences(markdown: str) -> Iterator[tuple[int, int | None]]:
+    """(line, line) of each fenced block's first and last line, from 0; (line, None) for a fence that is never closed, which is text.
+
+    However many there are of those, the lines are gone through a few times only.
+    """
+    lines, at = markdown.split("\n"), 0
     hopeless = {"`": len(markdown) + 1, "~": len(markdown) + 1}  # fences of this many marks or more are not closed from here on
     while at < len(lines):
         mark = _FENCE.fullmatch(lines[at])
-        end = None
-        if mark and len(mark[1]) < hopeless[mark[1][0]] and not (mark[1][0] == "`" and "`" in mark[2]):
-            ends = ((n, _FENCE_END.fullmatch(lines[n])) for n in range(at + 1, len(lines)))
-            end = next((n for n, found in ends if found and found[1].startswith(mark[1])), None)
-            if end is None:
-                hopeless[mark[1][0]] = len(mark[1])
-        kept.append(lines[at] if end is None else " ")
-        at = at + 1 if end is None else end + 1
-    return "\n".join(kept)
+        if mark and not (mark[1][0] == "`" and "`" in mark[2]):
+            end = None
+            if len(mark[1]) < hopeless[mark[1][0]]:
+                ends = ((n, _FENCE_END.fullmatch(lines[n])) for n in range(at + 1, len(lines)))
+                end = next((n for n, found in ends if found and found[1].startswith(mark[1])), None)
+                if end is None:
+                    hopeless[mark[1][0]] = len(mark[1])
+            yield at, end
+            at = at if end is None else end
+        at += 1
+
+
+def _without_fences(markdown: str) -> str:
+    if "```" not in markdown and "~~~" not in markdown:
+        return markdown
+    lines = markdown.split("\n")
+    kept, at = [], 0
+    for first, last in fences(markdown):
+        if last is not None:
+            kept += [*lines[at:first], " "]
+            at = last + 1
+    return "\n".join(kept + lines[at:])
 
 
 def _words(pattern: re.Pattern[str], prose_only: str) -> str | None:
