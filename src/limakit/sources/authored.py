@@ -1,20 +1,31 @@
-"""What people wrote by hand: a JSONL file, or a folder of Markdown files with one example or prompt each."""
+"""What people wrote by hand: a JSONL file, or a folder of Markdown files with one example or prompt each.
+
+Beside its text an item may say who wrote it (`group`, the paper's A or B), where it belongs (`split`), that it refuses and why (`refusal`),
+and which structure its prompt demands (`format`). The last two become tags: `refusal: asks how to hurt somebody` is the tag "refusal" and
+the tag "refusal=asks how to hurt somebody", so that examples can be told apart by the mark and read by its reason; `format` likewise.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from ..errors import LimakitError, UsageError
 from ..progress import warn
+from ..recipe_sources import Split
 from ..records import Example, Prompt, Record, Turn, first_problem, jsonl_lines, parse_row
+
+Group = Literal["A", "B"]
+MARKS = ("refusal", "format")  # what an item says of itself in words
 
 
 class AuthoredRow(Record):
-    """{"prompt", "response"?, "reference"?, "tags"?, "id"?} or {"turns": [...], ...}."""
+    """{"prompt", "response"?, "reference"?, "tags"?, "id"?, "group"?, "split"?, "refusal"?, "format"?} or {"turns": [...], ...}."""
 
     id: str | None = None
     prompt: str | None = None
@@ -22,18 +33,35 @@ class AuthoredRow(Record):
     turns: tuple[Turn, ...] | None = None
     reference: str | None = None
     tags: tuple[str, ...] = ()
+    group: Group | None = None
+    split: Split | None = None
+    refusal: str | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)
 class Authored:
-    """One example or prompt: `id` is the author's own, or None; `part` tells rows and files without one apart; `where` is for messages."""
+    """One example or prompt: `id` is the author's own, or None; `part` tells rows and files without one apart; `where` is for messages.
+
+    `group` and `split` are None where the item does not say; `tags` hold its marks too.
+    """
 
     id: str | None
     part: str
     turns: tuple[Turn, ...]
     reference: str | None
     tags: tuple[str, ...]
+    group: Group | None
+    split: Split | None
     where: str
+
+
+def marked(tags: Sequence[str], mark: str) -> str | None:
+    """What an example's tags say of a mark: its words ("" where the tag stands alone), or None where the example is not marked."""
+    for tag in tags:
+        if tag.startswith(f"{mark}="):
+            return tag.removeprefix(f"{mark}=")
+    return "" if mark in tags else None
 
 
 def authored_files(path: Path) -> tuple[list[Path], list[Path]]:
@@ -71,11 +99,12 @@ def _walk(folder: Path, read: list[Path], others: list[Path], above: frozenset[P
             (read if entry.suffix.lower() in (".md", ".markdown") else others).append(entry)
 
 
-def read_authored(path: Path, *, train: bool) -> list[Authored]:
+def read_authored(path: Path, *, split: Split) -> list[Authored]:
     """All of a JSONL file or of a folder's Markdown files, in the order of rows or names; a note tells of files that are not read.
 
-    With `train` each must end with a response, else with a prompt (a model answer is called reference). Raises LimakitError naming file
-    and row or line.
+    What belongs to train must end with a response, dev and test prompts with a prompt (a model answer is called reference); `split` is that
+    of the items that do not say. One mistake and nothing is taken: its author is at hand to mend it. Raises LimakitError naming file and
+    row or line.
     """
     files, others = authored_files(path)
     if files != [path]:
@@ -89,7 +118,7 @@ def read_authored(path: Path, *, train: bool) -> list[Authored]:
         rows = [(str(file), _part(file, path), read_markdown(file)) for file in files]
     else:
         rows = [(f"{path}, row {n}", str(n), parse_row(AuthoredRow, line, path, n)) for n, line in jsonl_lines(path)]
-    found = [_checked(row, where, part, train) for where, part, row in rows]
+    found = [_checked(row, where, part, split) for where, part, row in rows]
     seen: dict[str, str] = {}
     for (where, _, _), item in zip(rows, found, strict=True):
         if item.id is not None and item.id in seen:
@@ -106,7 +135,9 @@ def _part(file: Path, folder: Path) -> str:
     return part
 
 
-def _checked(row: AuthoredRow, where: str, part: str, train: bool) -> Authored:
+def _checked(row: AuthoredRow, where: str, part: str, split: Split) -> Authored:
+    train = (row.split or split) == "train"
+
     def wrong(what: str, remedy: str) -> LimakitError:
         return LimakitError(what, where=where, remedy=remedy)
 
@@ -120,7 +151,7 @@ def _checked(row: AuthoredRow, where: str, part: str, train: bool) -> Authored:
         if row.response is not None:
             turns += (Turn(role="assistant", text=row.response),)
     if train and turns and turns[-1].role == "user":
-        raise wrong("no response", 'write one, or use this source with split = "dev" or "test"')
+        raise wrong("no response", "write one, or mark it split: dev or split: test, or use this source with such a split")
     if not train and turns and turns[-1].role == "assistant":
         raise wrong("a dev or test prompt has no response", "call it reference, which only judges see")
     if train and row.reference is not None:
@@ -130,7 +161,17 @@ def _checked(row: AuthoredRow, where: str, part: str, train: bool) -> Authored:
     except ValidationError as error:
         key, what = first_problem(error)
         raise wrong(f"{key}: {what}" if key else what, "fill it in, or remove it") from None
-    return Authored(row.id, part, turns, row.reference, row.tags, where)
+    tags = list(row.tags)
+    for mark in MARKS:
+        said = getattr(row, mark)
+        if said is not None:
+            if not said.strip():
+                raise wrong(f"{mark} says nothing", f"say it ({_EXAMPLES[mark]}), or remove the key")
+            tags += [mark, f"{mark}={' '.join(said.split())}"]
+    return Authored(row.id, part, turns, row.reference, tuple(dict.fromkeys(tags)), row.group, row.split, where)
+
+
+_EXAMPLES = {"refusal": '"refusal: asks how to hurt somebody"', "format": '"format: numbered list"'}
 
 
 _HEADING = re.compile(r"##[ \t]+(Prompt|Response|Reference)[ \t]*#*[ \t]*", re.IGNORECASE)
@@ -138,7 +179,8 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 def read_markdown(path: Path) -> AuthoredRow:
-    """One file: ## Prompt, ## Response (again for a dialogue; ## Reference for judges), after optional "---" lines with id and tags.
+    """One file: ## Prompt, ## Response (again for a dialogue; ## Reference for judges), after optional "---" lines with id, tags,
+    group, split, refusal and format.
 
     Comments at the very top are passed over; a heading inside a code fence is text, and so is any other heading.
     """
@@ -187,7 +229,17 @@ def read_markdown(path: Path) -> AuthoredRow:
             raise LimakitError(f"nothing under heading {i + 1} (## {kind.title()})", where=path, remedy="fill it in, or remove the file")
     turns = tuple(Turn(role="assistant" if kind == "response" else "user", text=body) for kind, body in said)
     tags = tuple(t for t in re.split(r"[\s,]+", front.get("tags", "").strip("[] ")) if t)
-    return AuthoredRow(id=front.get("id"), turns=turns, reference=reference, tags=tags)
+    return AuthoredRow(turns=turns, reference=reference, tags=tags, **{key: value for key, value in front.items() if key != "tags"})  # type: ignore[arg-type]
+
+
+_KEYS: dict[str, tuple[str, ...]] = {
+    "id": (),
+    "tags": (),
+    "group": ("A", "B"),
+    "split": ("train", "dev", "test"),
+    "refusal": (),
+    "format": (),
+}
 
 
 def _front_matter(text: str, path: Path) -> tuple[dict[str, str], str]:
@@ -198,10 +250,14 @@ def _front_matter(text: str, path: Path) -> tuple[dict[str, str], str]:
     for number, line in enumerate(head.split("\n"), start=1):
         if not line.strip():
             continue
-        key, colon, value = line.partition(":")
-        if not colon or key.strip() not in ("id", "tags") or (key.strip() == "id" and not value.strip()):
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon or key not in _KEYS or (not value and key != "tags"):
             raise LimakitError(
-                f"{line.strip()!r} is not understood", where=f"{path}, line {number}", remedy='"id: name" and "tags: one, two" are known'
+                f"{line.strip()!r} is not understood",
+                where=f"{path}, line {number}",
+                remedy='"id: name", "tags: one, two", "group: A", "split: dev", "refusal: its reason" and "format: the constraint" are known',
             )
-        front[key.strip()] = value.strip()
+        if _KEYS[key] and value not in _KEYS[key]:
+            raise LimakitError(f"{key} is {value!r}", where=f"{path}, line {number}", remedy=f"it is one of {', '.join(_KEYS[key])}")
+        front[key] = value
     return front, rest
