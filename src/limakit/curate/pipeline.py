@@ -1,61 +1,95 @@
 """`limakit curate`: the recipe's sources -> data/ (paper, section 2).
 
-Test prompts are chosen first, then dev, then train, so that no prompt is trained on that a model is tested with. Everything is
-written to a folder of its own and moved into place at the end, the manifest last: a run that fails or is killed before that leaves the
-set that was there. While the files are moved a file `.curating` lies beside them, so that no stage takes parts of two sets for one.
+Each source is first offered whole: a pool, kept under a name made from its settings and the content of its files, so that what was read
+once is not read again. Then test prompts are chosen, then dev, then train, so that no prompt is trained on that a model is tested with.
+Everything is written to a folder of its own and moved into place at the end, the manifest last: a run that fails or is killed before that
+leaves the set that was there. While the files are moved a file `.curating` lies beside them, so that no stage takes parts of two sets for one.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
 from ..errors import LimakitError, UsageError
-from ..progress import say, show_table, track
+from ..progress import say, show_table, warn
 from ..recipe import Recipe
-from ..recipe_sources import AuthoredSource, Source, StackExchangeSource
-from ..records import Example, Prompt, Provenance, jsonl_lines, write_jsonl
-from ..sources.authored import authored_files
-from ..sources.communities import find_sites
-from ..workspace import CURATING, PARTIAL, Workspace, atomic_file, is_done, sha256_file, stage_lock, sync_folder, write_manifest, write_text
-from .candidates import Candidate, authored_candidates, lima_candidates, name_authors, stackexchange_candidates
+from ..recipe_sources import Source
+from ..records import Example, Prompt, Provenance, write_jsonl
+from ..workspace import (
+    CURATING,
+    PARTIAL,
+    Workspace,
+    atomic_file,
+    is_done,
+    sha256_file,
+    sha256_json,
+    stage_lock,
+    sync_folder,
+    write_manifest,
+    write_text,
+)
+from . import from_authored, from_dialogues, from_lima, from_natural_instructions, from_reddit, from_stackexchange, from_wikihow
+from .attribution import write_attribution
+from .candidate import Candidate
 from .card import card, outcome_cells
-from .select import Known, Selection, select
+from .decisions import DECISIONS, read_decisions
+from .decontaminate import Guard
+from .engine import Work, code_hash
+from .hashes import content_hashes
+from .pool import Pool, open_pool, write_pool
+from .review import ReviewItem, review_item, write_review
+from .select import Chosen, Selection, select
 from .stats import table_cells, table_one
 
-OUTPUTS = ("train.jsonl", "dev.jsonl", "test.jsonl", "provenance.jsonl", "candidates.parquet", "card.md")
+OUTPUTS = ("train.jsonl", "dev.jsonl", "test.jsonl", "provenance.jsonl", "attribution.md", "review.jsonl", "candidates.parquet", "card.md")
 MANIFEST = "manifest.json"
+_KINDS: dict[str, ModuleType] = {
+    "stackexchange": from_stackexchange,
+    "stackexchange_dialogues": from_dialogues,
+    "wikihow": from_wikihow,
+    "reddit": from_reddit,
+    "natural_instructions": from_natural_instructions,
+    "authored": from_authored,
+    "lima": from_lima,
+}
+# what of a source's table decides which of its candidates are taken, not what they are
+_DRAW_ONLY = {"path", "take", "allow_fewer", "temperature"}
 
 
-def curate(workspace: Workspace, recipe: Recipe) -> list[Path]:
-    """Build the set; returns what was written, [] where all of it was there already.
+def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None) -> list[Path]:
+    """Build the set; returns what was written, [] where all of it was there already. `cluster` is a Ray cluster's address.
 
     Raises LimakitError for unreadable sources, for a source that cannot fill its `take`, and for a set without a single row.
     """
     if not recipe.sources:
         raise UsageError("the recipe names no sources", where=workspace.recipe_path, remedy="add a [[sources]] table")
-    inputs = _inputs(workspace, recipe.sources)
-    settings = {
-        "limakit": __version__,
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "sources": [s.model_dump(mode="json") for s in recipe.sources],
-    }
-    manifest = workspace.data / MANIFEST
     with stage_lock(workspace.data, "curate"):
-        if is_done(manifest, settings=settings, inputs=inputs):
+        files = [_KINDS[source.kind].inputs(source, workspace.path(source.path)) for source in recipe.sources]
+        inputs = _inputs(workspace, recipe, files)
+        hashes = content_hashes(inputs, workspace.cache / "hashes.json")
+        named = {name: hashes[path] for name, path in inputs.items()}
+        settings = {"limakit": __version__} | recipe.model_dump(
+            mode="json", include={"name", "seed", "sources", "duplicates", "decontaminate"}
+        )
+        manifest = workspace.data / MANIFEST
+        if is_done(manifest, settings=settings, inputs=named):
             (workspace.data / CURATING).unlink(missing_ok=True)  # killed after the last move: what the manifest says is all there
             say(f"{workspace.relative(workspace.data)} is up to date: same sources, same settings; nothing to do")
             return []
-        selections = _select_all(workspace, recipe)
+        work = Work(recipe.seed, workspace.cache / "curate", cluster, hashes=hashes)
+        pools = [_pool(source, workspace.path(source.path), read, work) for source, read in zip(recipe.sources, files, strict=True)]
+        selections = _select_all(workspace, recipe, pools)
         sets, provenance = _records(selections)
-        if not any(sets.values()):
+        waiting = sum(len(s.waiting) for s in selections)
+        if not any(sets.values()) and not waiting:
             raise LimakitError(
                 "the set is empty: no source gave an example or prompt", where=workspace.recipe_path, remedy="look at the sources' rules"
             )
@@ -65,45 +99,69 @@ def curate(workspace: Workspace, recipe: Recipe) -> list[Path]:
             "dev.jsonl": lambda path: write_jsonl(path, sets["dev"]),
             "test.jsonl": lambda path: write_jsonl(path, sets["test"]),
             "provenance.jsonl": lambda path: write_jsonl(path, provenance),
+            "attribution.md": lambda path: write_attribution(path, provenance),
+            "review.jsonl": lambda path: write_review(path, _review_items(selections)),
             "candidates.parquet": lambda path: write_candidates(path, selections),
             "card.md": lambda path: write_text(path, card(recipe.name, tables, selections, provenance)),
         }
-        _write_all(workspace.data, writers, settings, inputs)
+        _write_all(workspace.data, writers, settings, named)
+        _forget(work)
     for split, table in tables.items():
         if table:
             show_table(f"{split}.jsonl", *table_cells(table))
     show_table("what became of the candidates", *outcome_cells(selections))
+    for selection in selections:
+        if selection.missing:
+            what = f"{selection.label}: {selection.missing:,} of {len(selection.kept) + selection.missing:,} are missing until somebody has reviewed candidates"
+            warn(f"{what}: limakit review, then limakit curate")
     return [workspace.data / name for name in (*OUTPUTS, MANIFEST)]
 
 
-def _inputs(workspace: Workspace, sources: Sequence[Source]) -> dict[str, str]:
-    """Hash of every file that is read, under its path as the recipe writes it."""
-    files: dict[str, Path] = {}
-    for source in sources:
-        path = workspace.path(source.path)
-        if isinstance(source, StackExchangeSource):
-            for _, posts in find_sites(path, source.group, source.sites):
-                found = [posts, posts.with_name("Users.xml")]
-                files |= {f"{source.path}/{file.relative_to(path)}": file for file in found if file.is_file()}
-        elif isinstance(source, AuthoredSource):
-            read, _ = authored_files(path)
-            files |= {source.path if file == path else f"{source.path}/{file.relative_to(path)}": file for file in read}
-        else:
-            next(jsonl_lines(path), None)  # says what is wrong with the path, if anything is
-            files[source.path] = path
-    return {name: sha256_file(file) for name, file in track(files.items(), "hash the inputs", len(files), "files")}
+def _inputs(workspace: Workspace, recipe: Recipe, files: Sequence[dict[str, Path]]) -> dict[str, Path]:
+    """Every file that is read, under its path as the recipe writes it."""
+    inputs: dict[str, Path] = {}
+    for read in files:
+        inputs |= read
+    for name in recipe.decontaminate.against:
+        if not workspace.path(name).is_file():
+            raise UsageError(f"decontaminate.against: no such file: {name}", where=workspace.recipe_path, remedy="mend the path")
+        inputs[name] = workspace.path(name)
+    if (workspace.root / DECISIONS).exists():
+        inputs[DECISIONS] = workspace.root / DECISIONS
+    return inputs
+
+
+def _pool(source: Source, path: Path, read: dict[str, Path], work: Work) -> Pool:
+    """All candidates of a source, from the cache where they lie there."""
+    settings = source.model_dump(mode="json", exclude=_DRAW_ONLY)
+    name = sha256_json([code_hash(), settings, work.seed, {name: work.content(file) for name, file in read.items()}])[:40] + ".parquet"
+    work.used.add(name)
+    if (work.cache / name).exists():
+        return open_pool(work.cache / name)
+    return write_pool(work.cache / name, _KINDS[source.kind].offer(source, path, work))
+
+
+def _forget(work: Work) -> None:
+    """Remove what no stage of this run asked for: results of settings and files that are no more, and what killed runs left."""
+    for file in work.cache.iterdir():
+        if file.name not in work.used:
+            file.unlink(missing_ok=True)
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
     """What to call each source: its name, with its split or number where a name comes twice."""
-    names = [s.label if isinstance(s, StackExchangeSource) else s.name for s in sources]
+    names = [s.label for s in sources]
     full = [name if names.count(name) == 1 else f"{name} ({s.split})" for name, s in zip(names, sources, strict=True)]
     return [label if full.count(label) == 1 else f"{label[:-1]}, source {i + 1})" for i, label in enumerate(full)]
 
 
-def _select_all(workspace: Workspace, recipe: Recipe) -> list[Selection]:
+def _select_all(workspace: Workspace, recipe: Recipe, pools: Sequence[Pool]) -> list[Selection]:
     """Each source's selection, in the recipe's order."""
-    known = Known()
+    decisions = read_decisions(workspace.root / DECISIONS)
+    guard = Guard(near=recipe.decontaminate.near, ngram=recipe.decontaminate.ngram)
+    for name in recipe.decontaminate.against:
+        guard.add_file(workspace.path(name))
+    chosen = Chosen(near=recipe.duplicates.near, guard=guard)
     done: dict[int, Selection] = {}
     owner: dict[str, str] = {}
     labels = _labels(recipe.sources)
@@ -111,25 +169,18 @@ def _select_all(workspace: Workspace, recipe: Recipe) -> list[Selection]:
         for i, source in enumerate(recipe.sources):
             if source.split != split:
                 continue
-            candidates, sizes = _candidates(source, workspace.path(source.path), recipe.seed)
             where = f"{workspace.recipe_path}, source {i + 1}"
-            selection = select(source, labels[i], candidates, sizes, known, seed=recipe.seed, where=where)
+            selection = select(source, labels[i], pools[i], chosen, decisions, seed=recipe.seed, where=where)
             for candidate in selection.kept:
                 if candidate.id in owner:  # within a source its reader has seen to it
                     what = f"the id {candidate.id!r} is also in source {owner[candidate.id]!r}"
                     raise LimakitError(what, where=where, remedy="give the sources different names, or the rows different ids")
                 owner[candidate.id] = labels[i]
-            if isinstance(source, StackExchangeSource):
-                kept = name_authors(selection.kept, workspace.path(source.path), source)
-                selection = Selection(selection.label, selection.split, selection.candidates, tuple(kept))
             done[i] = selection
+    stale = sum(s.stale for s in done.values())
+    if stale:
+        warn(f"{stale:,} decisions in {DECISIONS} are about texts that have changed since; limakit review asks again")
     return [done[i] for i in range(len(recipe.sources))]
-
-
-def _candidates(source: Source, path: Path, seed: int) -> tuple[list[Candidate], dict[str, int]]:
-    if isinstance(source, StackExchangeSource):
-        return stackexchange_candidates(source, path, seed)
-    return (authored_candidates(source, path) if isinstance(source, AuthoredSource) else lima_candidates(source, path)), {}  # type: ignore[arg-type]
 
 
 def _records(selections: Sequence[Selection]) -> tuple[dict[str, list[Example] | list[Prompt]], list[Provenance]]:
@@ -139,38 +190,76 @@ def _records(selections: Sequence[Selection]) -> tuple[dict[str, list[Example] |
     provenance: dict[str, list[Provenance]] = {"train": [], "dev": [], "test": []}
     for selection in selections:
         for c in selection.kept:
+            assert c.text is not None, f"{c.id} is kept without its text"
             if selection.split == "train":
-                examples.append(Example(id=c.id, source=c.source, turns=c.turns, tags=c.tags))
+                examples.append(Example(id=c.id, source=c.text.source, turns=c.turns, tags=c.text.tags))
             else:
-                prompts[selection.split].append(Prompt(id=c.id, source=c.source, turns=c.turns, tags=c.tags, reference=c.reference))
-            assert c.provenance is not None, f"{c.id} is kept without provenance"
-            provenance[selection.split].append(c.provenance)
+                prompts[selection.split].append(
+                    Prompt(id=c.id, source=c.text.source, turns=c.turns, tags=c.text.tags, reference=c.text.reference)
+                )
+            provenance[selection.split].append(c.text.provenance)
     return {"train": examples, **prompts}, [row for rows in provenance.values() for row in rows]
 
 
+def _review_items(selections: Sequence[Selection]) -> Iterator[ReviewItem]:
+    """What a person may look at: first what waits, source by source, then what is kept."""
+    for selection in selections:
+        yield from (_review_item(c, selection, c.review or "required") for c in selection.waiting)
+    for selection in selections:
+        yield from (_review_item(selection.originals[c.id], selection, "") for c in selection.kept)
+
+
+def _review_item(c: Candidate, selection: Selection, why: str) -> ReviewItem:
+    assert c.text is not None
+    return review_item(
+        id=c.id,
+        label=selection.label,
+        split=selection.split,
+        why=why,
+        detail=c.detail,
+        turns=c.turns,
+        reference=c.text.reference,
+        url=c.url,
+        title=c.text.provenance.title,
+        score=c.score,
+        answer_score=c.answer_score,
+        licence=c.text.provenance.licence,
+    )
+
+
+_STATUS = {"not_drawn", "unreviewed"}  # outcomes that no rule is the reason of
+
+
 def write_candidates(path: Path, selections: Sequence[Selection]) -> None:
-    """Every candidate with its outcome, one row each, sources in the recipe's order."""
-    columns: dict[str, tuple[pa.DataType, list]] = {
-        "source": (pa.string(), [s.label for s in selections for _ in s.candidates]),
-        "split": (pa.string(), [s.split for s in selections for _ in s.candidates]),
-    }
-    every = [c for s in selections for c in s.candidates]
-    outcome = {None: "kept", "not_drawn": "not_drawn"}
-    columns |= {
-        "id": (pa.string(), [c.id for c in every]),
-        "site": (pa.string(), [c.site or None for c in every]),
-        "url": (pa.string(), [c.url for c in every]),
-        "score": (pa.int64(), [c.score for c in every]),
-        "answer_score": (pa.int64(), [c.answer_score for c in every]),
-        "response_chars": (pa.int64(), [c.response_chars for c in every]),
-        "status": (pa.string(), [outcome.get(c.reason, "dropped") for c in every]),
-        "reason": (pa.string(), [None if c.reason in outcome else c.reason for c in every]),
-        "detail": (pa.string(), [c.detail or None for c in every]),
-    }
-    schema = pa.schema([(name, kind) for name, (kind, _) in columns.items()])
-    table = pa.table([pa.array(values, kind) for kind, values in columns.values()], schema=schema)
-    with atomic_file(path) as file:
-        pq.write_table(table, file, compression="zstd")
+    """Every candidate with its outcome, one row each, sources in the recipe's order, a little at a time."""
+    kinds = [("source", pa.string()), ("split", pa.string()), ("id", pa.string()), ("stratum", pa.string()), ("url", pa.string())]
+    kinds += [("score", pa.int64()), ("answer_score", pa.int64()), ("response_chars", pa.int64())]
+    schema = pa.schema([*kinds, ("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for selection in selections:
+            at = 0
+            for table in selection.pool.account():
+                writer.write_table(_outcomes(table, selection, at).select(schema.names).cast(schema))
+                at += len(table)
+
+
+def _outcomes(table: pa.Table, selection: Selection, at: int) -> pa.Table:
+    """Rows `at` and on of a pool with what became of each."""
+    reasons, details = table["reason"].to_pylist(), table["detail"].to_pylist()
+    status = ["dropped"] * len(table)
+    for i in [i for i, reason in enumerate(reasons) if reason is None]:
+        reason, details[i] = selection.fates.get(at + i, ("kept", None))
+        status[i] = reason if reason in {"kept", *_STATUS} else "dropped"
+        reasons[i] = reason if status[i] == "dropped" else None
+    columns = {"source": selection.label, "split": selection.split}
+    for name, value in columns.items():
+        table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+    table = table.drop_columns(["reason", "detail"])
+    return (
+        table.append_column("status", pa.array(status, pa.string()))
+        .append_column("reason", pa.array(reasons, pa.string()))
+        .append_column("detail", pa.array([detail or None for detail in details], pa.string()))
+    )
 
 
 def _write_all(data: Path, writers: dict[str, Callable[[Path], object]], settings: dict, inputs: dict[str, str]) -> None:
@@ -185,7 +274,7 @@ def _write_all(data: Path, writers: dict[str, Callable[[Path], object]], setting
             write(aside / name)
         outputs = {name: sha256_file(aside / name) for name in writers}
         write_manifest(
-            aside / MANIFEST, stage="curate", settings=settings, inputs=inputs, outputs=outputs, packages=("pyarrow", "selectolax")
+            aside / MANIFEST, stage="curate", settings=settings, inputs=inputs, outputs=outputs, packages=("numpy", "pyarrow", "selectolax")
         )
         for name in (*writers, MANIFEST):
             if (data / name).is_dir():
