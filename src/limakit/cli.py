@@ -62,12 +62,17 @@ def init(
 
 
 @app.command()
-def curate(recipe: RecipeOption = None) -> None:
+def curate(
+    cluster: Annotated[
+        Optional[str], typer.Option(metavar="ADDRESS", help="Work on this Ray cluster, host:port; default: this machine.", show_default=False)
+    ] = None,
+    recipe: RecipeOption = None,
+) -> None:
     """Build the training set and the dev and test prompts from the recipe's sources."""
     workspace, settings = _open(recipe)
     from .curate.pipeline import curate as run
 
-    _wrote(run(workspace, settings))
+    _wrote(run(workspace, settings, cluster))
 
 
 @app.command()
@@ -189,6 +194,10 @@ _EXTRAS = {
     "safetensors": "train",
     "pyarrow": "curate",
     "selectolax": "curate",
+    "daft": "curate",
+    "orjson": "curate",
+    "zstandard": "curate",
+    "ray": "cluster",
     "openai": "judge",
 }
 
