@@ -26,7 +26,7 @@ class _Source(Section):
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
-        for key in ("answer_chars", "response_chars"):
+        for key in ("answer_chars", "prompt_chars", "response_chars"):
             bounds = getattr(self, key, None)
             if bounds is not None and bounds[0] > bounds[1]:
                 raise ValueError(f"{key}: the first number must not exceed the second")
@@ -138,9 +138,16 @@ class NaturalInstructionsSource(_Source):
     name: str = "natural-instructions"
     take: int = Field(gt=0)
     tasks: list[str] | None = None  # pinned ids: "task045" or the whole name; default every task of the categories
-    categories: list[str] | None = None  # as the files name them; default those that ask for text to be written
+    categories: list[str] | None = None  # as the files name them; default those that ask for text to be written, English in and out
     prompt_chars: Bounds = (1, 8000)
     response_chars: Bounds = (1, 8000)
+    licence: str = "Apache-2.0"  # of the definitions; that of an instance is the task file's own, where it says one
+
+    @model_validator(mode="after")
+    def _pinned_or_by_category(self) -> Self:
+        if self.tasks is not None and self.categories is not None:
+            raise ValueError("tasks and categories: name the tasks or their categories; a pinned task is taken whatever its category")
+        return self
 
     @property
     def label(self) -> str:
