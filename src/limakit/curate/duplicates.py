@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -37,11 +36,12 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)  # what a run's hash is multiplied by for e
 
 def digest(text: str) -> bytes:
     """16 bytes that equal texts share and others do not; texts are equal that `rules.folded` makes so."""
-    return _digest(folded(text))
+    return digest_folded(folded(text))
 
 
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def digest_folded(seen: str) -> bytes:
+    """The same of a text that is folded already."""
+    return blake2b(seen.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +62,39 @@ def fingerprint(turns: Sequence[Turn]) -> Prints:
     said = [folded(turn.text) for turn in turns if turn.role == "user"]
     answers = [folded(turn.text) for turn in turns if turn.role == "assistant"]
     whole = "\n".join(said)  # no folded text has a line feed in it
-    return Prints(_digest(whole), tuple(_digest(t) for t in said), tuple(_digest(t) for t in answers if len(t) >= COPY_CHARS))
+    long = tuple(digest_folded(text) for text in answers if len(text) >= COPY_CHARS)
+    return Prints(digest_folded(whole), tuple(digest_folded(text) for text in said), long)
 
 
 def words(text: str) -> list[str]:
     """The words of a text: folded, without the punctuation round them. A text of punctuation alone is one word."""
-    seen = folded(text)
+    return words_folded(folded(text))
+
+
+def words_folded(seen: str) -> list[str]:
+    """The same of a text that is folded already."""
     if not seen.isascii():
         seen = _UNSPACED.sub(r" \1 ", seen)
     found = [word for word in (word.strip(_ROUND) for word in seen.split()) if word]
     return found or ([seen] if seen else [])
 
 
-@lru_cache(maxsize=1 << 17)
-def _hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+class _Hashed(dict[str, bytes]):
+    """word -> its hash, 8 bytes; what is known is forgotten when there is too much of it (some 25 MB)."""
+
+    def __missing__(self, word: str) -> bytes:
+        if len(self) >= 1 << 17:
+            self.clear()
+        self[word] = found = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return found
+
+
+_HASHED = _Hashed()
 
 
 def word_hashes(found: Sequence[str]) -> Hashes:
     """[n] A hash of each word, the same on every machine."""
-    return np.fromiter(map(_hash, found), np.uint64, len(found))
+    return np.frombuffer(b"".join(map(_HASHED.__getitem__, found)), "<u8").astype(np.uint64, copy=False)
 
 
 def longer_runs(runs: Hashes, hashes: Hashes) -> Hashes:
@@ -91,7 +104,11 @@ def longer_runs(runs: Hashes, hashes: Hashes) -> Hashes:
 
 def shingles(text: str) -> Hashes:
     """[s] The hashes of the different runs of five words of a text, ascending; of a shorter text the one run that it is; none of ""."""
-    hashes = word_hashes(words(text))
+    return shingles_words(word_hashes(words(text)))
+
+
+def shingles_words(hashes: Hashes) -> Hashes:
+    """The same from the hashes of a text's words, [n]."""
     runs = hashes
     for _ in range(min(SHINGLE, len(hashes)) - 1):
         runs = longer_runs(runs, hashes)
@@ -155,7 +172,12 @@ class Sketch:
 
 def sketch(text: str) -> Sketch:
     """The shingles of a text and their signature."""
-    found = shingles(text)
+    return sketch_words(word_hashes(words(text)))
+
+
+def sketch_words(hashes: Hashes) -> Sketch:
+    """The same from the hashes of a text's words, [n]."""
+    found = shingles_words(hashes)
     return Sketch(found, signature(found))
 
 
@@ -167,7 +189,7 @@ class Near(NamedTuple):
 
 
 class NearIndex:
-    """Texts to compare others with. An entry of 500 words holds about 7 kB: 8 bytes a shingle, and 100 bytes for each of the bands.
+    """Texts to compare others with. An entry of 500 words holds about 7 kB: 8 bytes a shingle, and some 120 bytes for each of the bands.
 
     What `near` answers depends on the texts that were added, not on their order.
     """
@@ -177,7 +199,8 @@ class NearIndex:
         self._bands, self._rows = bands_for(threshold)
         self._ids: list[str] = []
         self._shingles: list[Hashes] = []
-        self._places: dict[int, int | list[int]] = {}  # hash of a band -> where the texts are that have it, mostly one
+        # of each band: its values -> where the texts are that have them, mostly one
+        self._places: list[dict[bytes, int | list[int]]] = [{} for _ in range(self._bands)]
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -189,20 +212,20 @@ class NearIndex:
         at = len(self._ids)
         self._ids.append(id)
         self._shingles.append(text.shingles)
-        for key in self._keys(text):
-            here = self._places.setdefault(key, at)
+        for places, values in zip(self._places, self._cut(text), strict=True):
+            here = places.setdefault(values, at)
             if isinstance(here, list):
                 here.append(at)
             elif here != at:
-                self._places[key] = [here, at]
+                places[values] = [here, at]
 
     def near(self, text: Sketch) -> Near | None:
         """The most similar text whose Jaccard similarity reaches the threshold, of equal ones the least id; or None."""
         if not len(text.shingles):
             return None
         met: set[int] = set()
-        for key in self._keys(text):
-            here = self._places.get(key)
+        for places, values in zip(self._places, self._cut(text), strict=True):
+            here = places.get(values)
             if isinstance(here, list):
                 met.update(here)
             elif here is not None:
@@ -215,11 +238,7 @@ class NearIndex:
         sizes = len(self._shingles[at]), len(text.shingles)
         return min(sizes) >= self.threshold * max(sizes)
 
-    def _keys(self, text: Sketch) -> list[int]:
-        """A number for each band: its values and its place, in 64 bits. That two different ones share a number costs a comparison only."""
-        banded = text.signature[: self._bands * self._rows].reshape(self._bands, self._rows).astype(np.uint64)
-        keys = np.arange(self._bands, dtype=np.uint64)
-        for row in range(self._rows):
-            keys = (keys ^ banded[:, row]) * _ODD
-            keys ^= keys >> np.uint64(32)
-        return keys.tolist()
+    def _cut(self, text: Sketch) -> list[bytes]:
+        """The values of each band."""
+        data, width = text.signature.tobytes(), 4 * self._rows
+        return [data[at : at + width] for at in range(0, self._bands * width, width)]
