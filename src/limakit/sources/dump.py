@@ -1,0 +1,215 @@
+"""How a community's dump is packed: a folder of XML files, NAME.7z with all of them, or NAME-Posts.7z and its like, one file each.
+
+Archives are read through a pipe from 7-Zip and never unpacked to the disk.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import LimakitError, UsageError
+from .scan import BLOCK, Opening, Scan, file_bytes, read_opening
+
+RANGE = 128_000_000  # bytes of a file that one process scans at a time
+TABLES = ("Posts", "Users", "Comments")
+_PART = re.compile(r"-(posts|users|comments)(?:\.7z)?$", re.IGNORECASE)
+_UNREAD = re.compile(r"-(?:posthistory|postlinks|tags|votes|badges)\.7z$", re.IGNORECASE)
+_MISSING = UsageError(
+    "7-Zip is needed to read .7z archives", remedy="install it (apt install 7zip, brew install sevenzip), or unpack the archives"
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a dump: an XML file, or `member` of the archive at `path`."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As messages and candidates name it."""
+        return self.path.name if self.member is None else f"{self.path.name}: {self.member}"
+
+    @property
+    def where(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}: {self.member}"
+
+    def open(self, root: str) -> tuple[Opening, Iterator[bytes]]:
+        """The opening, and what comes after the root's start tag. Raises LimakitError for what cannot be read or is no such table."""
+        blocks = file_bytes(self.path) if self.member is None else archive_bytes(self.path, self.member)
+        return read_opening(blocks, self.where, root)
+
+
+def ranges(table: Table, root: str) -> list[tuple[int, int | None]]:
+    """The ranges [start, stop) of bytes in which a table is scanned: one, unless it is a large file in UTF-8. Raises LimakitError."""
+    if table.member is not None or table.path.stat().st_size <= 1.5 * RANGE or table.open(root)[0].encoding is not None:
+        return [(0, None)]
+    cuts = list(range(0, table.path.stat().st_size, RANGE))
+    return list(zip(cuts, [*cuts[1:], None], strict=True))
+
+
+def scan_of(table: Table, root: str, start: int = 0, stop: int | None = None) -> Scan:
+    """The scan of such a range. Raises LimakitError for what cannot be read or is no such table."""
+    if start:
+        return Scan(file_bytes(table.path, start), table.where, root, start, stop)
+    begins, blocks = table.open(root)
+    scan = Scan(blocks, table.where, root, begins.end, stop)
+    if begins.empty:
+        scan.ended = begins.end
+    return scan
+
+
+# --- archives -------------------------------------------------------------------------------------------------------------------------
+
+
+def _seven_zip() -> str:
+    program = shutil.which("7zz") or shutil.which("7z") or shutil.which("7za")
+    if program is None:
+        raise _MISSING
+    return program
+
+
+def archive_members(path: Path) -> list[str]:
+    """The names of the files in an archive. Raises LimakitError naming the archive where it is damaged, UsageError without 7-Zip."""
+    command = [_seven_zip(), "l", "-slt", "-ba", "-sccUTF-8", "--", str(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise _broken(path, done.stdout + done.stderr, done.returncode)
+    entries = done.stdout.decode("utf-8", "replace").replace("\r\n", "\n").split("\n\n")
+    fields = [dict(line.split(" = ", 1) for line in entry.split("\n") if " = " in line) for entry in entries]
+    return [f["Path"] for f in fields if "Path" in f and not f.get("Attributes", "").startswith("D")]
+
+
+def archive_bytes(path: Path, member: str) -> Iterator[bytes]:
+    """The bytes of a member, as 7-Zip writes them to a pipe. Raises LimakitError naming the archive where 7-Zip fails or is killed."""
+    command = [_seven_zip(), "x", "-so", "-bd", "-spd", "-sccUTF-8", "--", str(path), member]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, bufsize=0)
+        try:
+            assert process.stdout is not None
+            while data := process.stdout.read(BLOCK):
+                yield data
+            if process.wait() != 0:
+                said.seek(0)
+                raise _broken(path, said.read(), process.returncode)
+        finally:  # also where the reader wants no more
+            with suppress(OSError):
+                process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _broken(path: Path, said: bytes, code: int) -> LimakitError:
+    lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines()]
+    why = next(
+        (
+            line
+            for line in lines
+            if re.search(r"error|wrong|unexpected|cannot|can't|no such", line, re.IGNORECASE) and str(path) not in line
+        ),
+        "",
+    )
+    why = why or (f"7-Zip was ended by signal {-code}" if code < 0 else f"7-Zip ended with code {code}")
+    return LimakitError(f"cannot be read as an archive: {why}", where=path, remedy="fetch it again; 7zz t FILE tests an archive")
+
+
+# --- what lies in a folder ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder or archive and the tables that it holds; `name` is what a community's name is read from."""
+
+    name: str
+    tables: dict[str, Table]
+
+
+def packages(root: Path) -> list[Package]:
+    """What the folder holds that may be dumps, by name. Raises LimakitError for an archive that cannot be listed, OSError for a folder."""
+    found = []
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            tables = {name: Table(path / f"{name}.xml") for name in TABLES if (path / f"{name}.xml").is_file()}
+        elif path.suffix.lower() == ".7z" and not _UNREAD.search(path.name):
+            tables = _in_archive(path)
+        else:
+            continue
+        if tables:
+            found.append(Package(path.name, tables))
+    return found
+
+
+def _in_archive(path: Path) -> dict[str, Table]:
+    members = archive_members(path)
+    part = _PART.search(path.name)
+    tables = {}
+    for name in TABLES:
+        files = [m for m in members if m.replace("\\", "/").rpartition("/")[2].lower() == f"{name.lower()}.xml"]
+        if len(files) > 1:
+            raise UsageError(f"holds {len(files)} files called {name}.xml", where=path, remedy="one archive holds one community")
+        if files and (part is None or part[1].lower() == name.lower()):
+            tables[name] = Table(path, files[0])
+    return tables
+
+
+# --- rows by their place --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def rows_at(table: Table, root: str, at: np.ndarray, size: np.ndarray) -> Iterator[Callable[[int, int], bytes]]:
+    """A function (byte, size) -> those bytes, for the rows that begin at bytes `at` (int64[n], any order, as a scan gives them).
+
+    Of a plain file they are read when asked for. From anything else (an archive, another encoding) the rows are collected first, in one reading,
+    into a temporary file that nobody else sees.
+    """
+    start, rest = table.open(root)
+    if table.member is None and start.encoding is None:
+        try:
+            with open(table.path, "rb", buffering=0) as file:
+
+                def read(byte: int, length: int) -> bytes:
+                    file.seek(byte)
+                    return file.read(length)
+
+                yield read
+        except OSError as error:
+            raise LimakitError(f"cannot read: {error.strerror}", where=table.path, remedy="check the path and its permissions") from None
+        return
+    with tempfile.TemporaryFile() as spool:
+        places: dict[int, int] = {}
+        order = np.argsort(at, kind="stable")
+        for byte, row in zip(at[order].tolist(), _cut(rest, start.end, at[order].tolist(), size[order].tolist()), strict=True):
+            places[byte] = spool.tell()
+            spool.write(row)
+
+        def recall(byte: int, length: int) -> bytes:
+            spool.seek(places[byte])
+            return spool.read(length)
+
+        yield recall
+
+
+def _cut(blocks: Iterator[bytes], base: int, at: list[int], size: list[int]) -> Iterator[bytes]:
+    """The bytes [at, at + size) of a stream whose first byte is byte `base`, in ascending order."""
+    data = b""
+    for byte, length in zip(at, size, strict=True):
+        while base + len(data) < byte + length:
+            if base + len(data) <= byte:
+                base, data = base + len(data), b""
+            else:
+                base, data = byte, data[byte - base :]
+            data += next(blocks)
+        yield data[byte - base : byte - base + length]

@@ -1,0 +1,224 @@
+"""Posts.xml in numbers: where each question and answer stands and what decides its fate, and the top answer of each question.
+
+One reading of a file keeps some tens of bytes a post and no text; rows that are wanted are read again by their place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import LimakitError
+from .dump import Table, scan_of
+from .scan import REMEDY, Block, Row, RowError, attributes, heads, parse_row, truncated
+
+QUESTION, ANSWER = "1", "2"  # PostTypeId; 3 to 8 are wiki pages, tag texts, nominations and the like
+PLANTED = frozenset({1000000001, 1000000010})  # fake posts that the publisher plants in its dumps to recognise copies
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_DIGITS = rb'"(-?\d{1,18})"'
+_HEAD = re.compile(
+    attributes("Id") + _DIGITS + rb' PostTypeId="(?:'
+    rb'1" (?:AcceptedAnswerId="[^"<]*" )?CreationDate="[^"<]*" Score=' + _DIGITS + rb'|2" ParentId=' + _DIGITS + rb' CreationDate="[^"<]*" Score='
+    + _DIGITS + rb'|[3-9]")'
+)  # fmt: skip
+_IS_QUESTION, _IS_ANSWER, _IS_PLANTED, _IS_BAD = range(4)
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.int8()),
+        ("id", pa.int64()),
+        ("parent", pa.int64()),
+        ("score", pa.int64()),
+        ("at", pa.int64()),  # the byte at which the row begins
+        ("size", pa.int32()),  # its bytes, up to the next row
+        ("problem", pa.string()),
+    ]
+)
+
+
+def number(row: Row, key: str) -> int:
+    """A whole number of a row, of 64 bits. Raises RowError."""
+    text = row.get(key, "")
+    if _NUMBER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    raise RowError(f"{key} is {text[:40]!r}, expected a whole number" if key in row else f"{key} is missing")
+
+
+# --- one reading ----------------------------------------------------------------------------------------------------------------------
+
+
+def index_posts(path: Path, member: str | None = None, start: int = 0, stop: int | None = None) -> pa.Table:
+    """The posts whose rows begin at bytes [start, stop) of a file (all: start 0, stop None), as rows of SCHEMA: questions in the order of the
+    file, the best answer to each question that is answered here, planted questions, and rows that are damaged, with what is wrong.
+
+    The table's metadata say how the scan went (`check_ranges` reads them). Raises LimakitError where the file cannot be read on.
+    """
+    scan = scan_of(Table(path, member), "posts", start, stop)
+    parts = [_posts(block) for block in scan]
+    notes = {"hides": "1" if scan.hides else "", "ended": "" if scan.ended is None else str(scan.ended), "read": str(scan.read)}
+    empty = {f.name: np.empty(0, f.type.to_pandas_dtype()) for f in SCHEMA if f.name != "problem"}
+    columns = {name: np.concatenate([empty[name], *(part[0][name] for part in parts)]) for name in empty}
+    bad = [item for part in parts for item in part[1]]
+    order = _best_answers(columns)
+    rows = {name: pa.array(values[order]) for name, values in columns.items()}
+    good = pa.table([*rows.values(), pa.nulls(len(order), pa.string())], schema=SCHEMA)
+    rest = pa.Table.from_pylist(
+        [{"kind": _IS_BAD, "id": 0, "parent": 0, "score": 0, "at": at, "size": size, "problem": what} for at, size, what in bad],
+        schema=SCHEMA,
+    )
+    return pa.concat_tables([good, rest]).combine_chunks().replace_schema_metadata(notes)
+
+
+def _posts(block: Block) -> tuple[dict[str, np.ndarray], list[tuple[int, int, str]]]:
+    """Questions, answers and planted questions of a block in columns, and its damaged rows: (byte, size, what is wrong)."""
+    found, odd = heads(block, _HEAD)
+    ids, asked, parents, answered = zip(*found, strict=True)
+    is_answer = np.array([bool(text) for text in answered])
+    is_question = np.array([bool(text) for text in asked])
+    columns = {
+        "kind": np.where(is_answer, _IS_ANSWER, _IS_QUESTION).astype(np.int8),
+        "id": _numbers(ids),
+        "parent": _numbers(parents),
+        "score": _numbers([a or b for a, b in zip(asked, answered, strict=True)]),
+        "at": block.starts + block.base,
+        "size": (block.ends - block.starts).astype(np.int32),
+    }
+    keep = is_answer | is_question
+    bad = []
+    for i in odd:
+        try:
+            row = parse_row(block.row(i))
+            kind = row.get("PostTypeId")
+            if kind in (QUESTION, ANSWER):
+                columns["id"][i], columns["score"][i] = number(row, "Id"), number(row, "Score")
+                columns["parent"][i] = number(row, "ParentId") if kind == ANSWER else 0
+                columns["kind"][i] = _IS_ANSWER if kind == ANSWER else _IS_QUESTION
+                keep[i] = True
+        except RowError as error:
+            bad.append((int(columns["at"][i]), int(columns["size"][i]), str(error)))
+    planted = np.isin(columns["id"], list(PLANTED)) & keep
+    keep &= ~(planted & (columns["kind"] == _IS_ANSWER))
+    columns["kind"][planted] = _IS_PLANTED
+    return {name: values[keep] for name, values in columns.items()}, bad
+
+
+def _numbers(texts: Sequence[bytes]) -> np.ndarray:
+    return np.fromiter((int(text) if text else 0 for text in texts), np.int64, len(texts))
+
+
+def _best_answers(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """The rows to keep: all that are no answers, in their order, then of the answers to a question the best: highest score, then lower id."""
+    rest = np.flatnonzero(columns["kind"] != _IS_ANSWER)
+    answers = np.flatnonzero(columns["kind"] == _IS_ANSWER)
+    id, score, parent = (columns[name][answers] for name in ("id", "score", "parent"))
+    answers = answers[np.lexsort((id, ~score, parent))]
+    parent = columns["parent"][answers]
+    first = np.ones(len(answers), bool)
+    first[1:] = parent[1:] != parent[:-1]
+    return np.concatenate([rest, answers[first]])
+
+
+# --- all readings together --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Posts:
+    """The n questions of a community by ascending id, each with its top answer, chosen before anything is filtered: the highest score, ties to
+    the lower id. About 40 bytes a question; where the rows stand is looked up in the tables, which lie on the disk.
+    """
+
+    ids: np.ndarray  # int64[n]
+    scores: np.ndarray  # int64[n]
+    answered: np.ndarray  # bool[n]
+    answers: np.ndarray  # int64[n], the top answer's id
+    answer_scores: np.ndarray  # int64[n]
+    planted: list[int]
+    damaged: list[tuple[int, str]]  # (byte, what is wrong)
+    _rows: np.ndarray  # uint32[n], of all tables' rows in a row
+    _answer_rows: np.ndarray
+    _tables: list[pa.Table]
+
+    def places(self, which: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(byte and size of the question's row, byte and size of the top answer's) of some questions, int64 each."""
+        begins = np.cumsum([0, *(len(t) for t in self._tables)])
+        found = []
+        for rows in (self._rows[which], self._answer_rows[which]):
+            tables = np.searchsorted(begins, rows, side="right") - 1
+            at, size = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+            for i in np.unique(tables):
+                mine = tables == i
+                local = rows[mine] - begins[i]
+                at[mine], size[mine] = _column(self._tables[i], "at")[local], _column(self._tables[i], "size")[local]
+            found += [at, size]
+        return tuple(found)
+
+
+def check_ranges(tables: Sequence[pa.Table], where: object, root: str) -> bool:
+    """Whether the ranges of a file, scanned each for itself, are the file; if not, it must be scanned as one.
+
+    Raises LimakitError naming the byte where the file is truncated or goes on after its end.
+    """
+    notes = [table.schema.metadata for table in tables]
+    if len(tables) > 1 and any(note[b"hides"] for note in notes):
+        return False
+    ends = [i for i, note in enumerate(notes) if note[b"ended"]]
+    if not ends:
+        raise truncated(where, root, int(notes[-1][b"read"]))
+    if later := [i for i in range(ends[0] + 1, len(tables)) if len(tables[i]) or i in ends]:
+        what = f"goes on in the bytes from {notes[later[0] - 1][b'read'].decode()} on after its end </{root}> at byte {notes[ends[0]][b'ended'].decode()}"
+        raise LimakitError(what, where=where, remedy=REMEDY)
+    return True
+
+
+def top_answers(tables: Sequence[pa.Table]) -> Posts:
+    """The questions of a community and their top answers from its `index_posts`, in the order of the file."""
+    tables = list(tables)
+    begins = np.cumsum([0, *(len(t) for t in tables)])
+    ids, scores, rows, again = _questions(tables, begins)
+    answered = np.zeros(len(ids), bool)
+    answers, answer_scores, answer_rows = (np.zeros(len(ids), kind) for kind in (np.int64, np.int64, np.uint32))
+    planted: set[int] = set()
+    damaged = again
+    for table, begin in zip(tables, begins, strict=False):
+        kind, id, parent, score = (_column(table, name) for name in ("kind", "id", "parent", "score"))
+        mine = np.flatnonzero(kind == _IS_ANSWER)
+        if len(ids) and len(mine):  # each parent occurs once in a table
+            to = np.searchsorted(ids, parent[mine]).clip(max=len(ids) - 1)
+            known = ids[to] == parent[mine]
+            to, mine = to[known], mine[known]
+            better = ~answered[to] | (score[mine] > answer_scores[to]) | ((score[mine] == answer_scores[to]) & (id[mine] < answers[to]))
+            to, mine = to[better], mine[better]
+            answered[to], answers[to], answer_scores[to], answer_rows[to] = True, id[mine], score[mine], mine + begin
+        planted |= set(id[kind == _IS_PLANTED].tolist())
+        bad = table.filter(pa.array(kind == _IS_BAD))
+        damaged += zip(bad["at"].to_pylist(), bad["problem"].to_pylist(), strict=True)
+    return Posts(ids, scores, answered, answers, answer_scores, sorted(planted), sorted(damaged), rows, answer_rows, tables)
+
+
+def _questions(tables: Sequence[pa.Table], begins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    """ids in order, their scores and rows; a question that comes twice is one, the first, and the others are damaged rows."""
+    parts = [np.flatnonzero(_column(table, "kind") == _IS_QUESTION) for table in tables]
+    ids = np.concatenate([np.empty(0, np.int64), *(_column(t, "id")[p] for t, p in zip(tables, parts, strict=True))])
+    rows = np.concatenate([np.empty(0, np.uint32), *((p + b).astype(np.uint32) for p, b in zip(parts, begins, strict=False))])
+    scores = np.concatenate([np.empty(0, np.int64), *(_column(t, "score")[p] for t, p in zip(tables, parts, strict=True))])
+    order = np.argsort(ids, kind="stable")
+    ids, scores, rows = ids[order], scores[order], rows[order]
+    first = np.ones(len(ids), bool)
+    first[1:] = ids[1:] != ids[:-1]
+    again = []
+    if not first.all():
+        for id, row in zip(ids[~first].tolist(), rows[~first].tolist(), strict=True):
+            table = int(np.searchsorted(begins, row, side="right")) - 1
+            again.append((int(_column(tables[table], "at")[row - begins[table]]), f"Id {id} occurs a second time"))
+        ids, scores, rows = ids[first], scores[first], rows[first]
+    return ids, scores, rows, again
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    """A column of numbers as it lies in the file, without a copy."""
+    column = table[name]
+    return column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()

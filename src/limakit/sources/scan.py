@@ -1,0 +1,330 @@
+"""The rows of a dump file found on its raw bytes, so that most of them are dealt with unparsed.
+
+In well-formed XML "<" never stands inside a tag, so what lies between one "<" and the next is a tag and the white space after it: a *piece*.
+A pattern reads the few numbers that decide a row's fate from the beginning of its piece; a piece that the pattern does not match (another
+order of attributes, other quotes, references in numbers) is read by expat, alone, and so is every row that is wanted in full. A dump is read
+in ranges, so that one huge file can be shared out over processes; what stands between rows and is no tag (comments, CDATA sections,
+processing instructions) can hide a "<" from a range that begins inside it, so a range says that it met such, and the file is then scanned as one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from ..errors import LimakitError
+
+Row = dict[str, str]
+BLOCK = 1 << 20
+LONGEST = 1 << 26  # bytes of one row; a file without any "<" must not fill the memory
+_LONGEST_OPENING = 1 << 24  # of comments before the root; one that never ends must not fill the memory either
+_LT = ord("<")
+_TAG = re.compile(rb"""<row(?=[ \t\r\n/>])(?:[^"'<>]++|"[^"<]*+"|'[^'<]*+')*+>""")
+_ROW = re.compile(rb"<row[ \t\r\n/>]")
+_DECLARATION = re.compile(rb"""<\?xml\s(?:[^?]|\?(?!>))*\?>""")
+_ENCODING = re.compile(rb"""\sencoding\s*=\s*["']([^"']*)["']""")
+_ROOT = re.compile(rb"""<([^\s/><!?]+)((?:[^"'<>]++|"[^"<]*+"|'[^'<]*+')*+)>""")
+_HIDES = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
+REMEDY = "take the file from the original archive, and check that the disk was not full"
+
+
+# --- the bytes ------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a dump file begins: the byte after its root's start tag (0 for what is read as UTF-8 and is not), and the encoding that is not UTF-8."""
+
+    end: int
+    encoding: str | None = None
+    empty: bool = False  # <posts/>
+
+
+def file_bytes(path: Path, start: int = 0) -> Iterator[bytes]:
+    """The bytes of a file from `start` on, in blocks. Raises LimakitError where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            while data := file.read(BLOCK):
+                yield data
+    except OSError as error:
+        raise LimakitError(f"cannot read: {error.strerror}", where=path, remedy="check the path and its permissions") from None
+
+
+def opening(head: bytes, where: object, root: str) -> Opening | None:
+    """How the file that begins with `head` opens; None: more of it is needed.
+
+    A byte order mark and comments before the XML declaration (both occur) are passed over. Raises LimakitError for a file that is no XML or has
+    another root, for an encoding that expat cannot read, and for a document type (no dump has one; entities could expand without bound).
+    """
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return Opening(0, "utf-16")
+    at = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    encoding = None
+    while True:
+        at = re.compile(rb"\s*").match(head, at).end()  # type: ignore[union-attr]
+        rest = head[at : at + 16]
+        if declared := _DECLARATION.match(head, at):
+            if found := _ENCODING.search(declared[0]):
+                encoding = _readable(declared[0], found[1].decode("ascii", "replace"), where)
+            at = declared.end()
+        elif rest.startswith((b"<!--", b"<?")):
+            close = b"-->" if rest.startswith(b"<!--") else b"?>"
+            end = head.find(close, at + 2)
+            if end < 0:
+                return None
+            at = end + len(close)
+        elif rest.startswith(b"<!DOCTYPE"):
+            raise LimakitError(
+                "declares a document type, which no dump does", where=where, remedy="take the file from the original archive"
+            )
+        elif found := _ROOT.match(head, at):
+            if found[1] != root.encode():
+                what = f"is not what it is called: its root is <{found[1].decode('utf-8', 'replace')[:40]}>, expected <{root}> (byte {at})"
+                raise LimakitError(what, where=where, remedy="unpack the archive again, each file under its own name")
+            return Opening(found.end(), encoding, found[2].endswith(b"/"))
+        elif len(rest) < 16 or (rest.startswith(b"<") and len(head) - at < BLOCK and rest[1:2] not in b"!?"):
+            return None
+        else:
+            raise LimakitError(f"is malformed XML: no element begins at byte {at}", where=where, remedy=REMEDY)
+
+
+def _readable(declaration: bytes, encoding: str, where: object) -> str | None:
+    """The encoding, or None for UTF-8; as expat reads what is declared."""
+    if encoding.lower() in ("utf-8", "utf8"):
+        return None
+    try:
+        expat.ParserCreate().Parse(declaration + b"<a/>", True)
+    except (LookupError, ValueError, expat.ExpatError):  # the first two are of the codec
+        raise LimakitError(
+            "declares an encoding that cannot be read", where=where, remedy="dumps are UTF-8: take the file from the original archive"
+        ) from None
+    return encoding
+
+
+def read_opening(blocks: Iterable[bytes], where: object, root: str) -> tuple[Opening, Iterator[bytes]]:
+    """The opening, and the bytes after the root's start tag: as they are or, from another encoding, as UTF-8.
+
+    In that case offsets are of the file as it would be in UTF-8 without its opening. Raises LimakitError as `opening`, and where the file ends
+    before its root begins.
+    """
+    stream = iter(blocks)
+    head = b""
+    while (found := opening(head, where, root) if head else None) is None:
+        more = next(stream, b"")
+        head += more
+        if not more or len(head) > _LONGEST_OPENING:
+            what = f"is truncated (it ends before its root <{root}> begins, byte {len(head)})" if head else "is empty"
+            raise LimakitError(what, where=where, remedy=REMEDY)
+    if found.encoding is None:
+        return found, _after(head[found.end :], stream)
+    if found.end:
+        return Opening(0, found.encoding, found.empty), _recoded(_after(head[found.end :], stream), found.encoding, where)
+    inner, rest = read_opening(_undeclared(_recoded(_after(head, stream), found.encoding, where)), where, root)
+    return Opening(0, found.encoding, inner.empty), rest
+
+
+def _after(first: bytes, stream: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from stream
+
+
+def _undeclared(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same without the declaration: its encoding is that of the bytes no more."""
+    first = next(blocks, b"")
+    declared = _DECLARATION.match(first)
+    yield first if declared is None else first[declared.end() :]
+    yield from blocks
+
+
+def _recoded(blocks: Iterator[bytes], encoding: str, where: object) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read = 0
+    try:
+        for data in blocks:
+            read += len(data)
+            yield decoder.decode(data).encode()
+        yield decoder.decode(b"", True).encode()
+    except UnicodeError:
+        raise LimakitError(f"is not {encoding} as it says (before byte {read})", where=where, remedy=REMEDY) from None
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows of a stretch of a file: row i is data[starts[i]:ends[i]], up to the next "<"; byte 0 of `data` is byte `base` of the file.
+
+    `plain`: nothing but these rows stands between the first and the last of them.
+    """
+
+    data: bytes
+    base: int
+    starts: np.ndarray  # int64[n]
+    ends: np.ndarray  # int64[n]
+    plain: bool
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def row(self, i: int) -> bytes:
+        return self.data[self.starts[i] : self.ends[i]]
+
+
+class Scan:
+    """One pass over the rows of a file, or of a range of it: iterate over it, then ask how it went.
+
+    `blocks` are the bytes from byte `base` of the file on; the rows are those whose "<" stands before byte `stop` (None: all). Of a file that expat
+    accepts, a scan from the root's content to the end finds the rows that expat finds. Raises LimakitError naming the byte where the file goes
+    on after its root's end, or a row has no end.
+    """
+
+    def __init__(self, blocks: Iterable[bytes], where: object, root: str, base: int = 0, stop: int | None = None):
+        self.where, self.root, self.base, self.stop = where, root, base, stop
+        self.ended: int | None = None  # the byte at which the root ends
+        self.hides = False  # it met comments, CDATA sections or processing instructions
+        self.read = base  # the byte after the last one that was read
+        self._blocks = blocks
+        self._shown = base  # a "<" before this byte is hidden
+        self._closing = b""  # what is hidden goes on up to this mark
+        self._last = b""  # the row before
+
+    def __iter__(self) -> Iterator[Block]:
+        data, base = b"", self.base
+        for more in self._blocks:
+            data += more
+            self.read += len(more)
+            found = np.flatnonzero(np.frombuffer(data, np.uint8) == _LT)
+            if len(found) > 1:
+                block = self._rows(data, base, found)
+                if len(block):
+                    yield block
+            if self.stop is not None and len(found) and base + found[-1] >= self.stop:
+                return
+            keep = int(found[-1]) if len(found) else len(data)  # the last piece may go on in the next block
+            if len(data) - keep > LONGEST:
+                raise LimakitError(f"is damaged: what begins at byte {base + keep} does not end", where=self.where, remedy=REMEDY)
+            data, base = data[keep:], base + keep
+        if data[:1] == b"<":
+            block = self._rows(data, base, np.array([0, len(data)], np.int64))
+            if len(block):
+                yield block
+
+    def check_end(self) -> None:
+        """Raise LimakitError naming the byte where the root has not ended."""
+        if self.ended is None:
+            raise truncated(self.where, self.root, self.read)
+
+    def _rows(self, data: bytes, base: int, found: np.ndarray) -> Block:
+        """The rows among the pieces that begin at found[:-1]; each ends where the next one begins."""
+        starts, ends = found[:-1], found[1:]
+        if self.stop is not None and base + starts[-1] >= self.stop:
+            n = int(np.searchsorted(starts, self.stop - base))
+            starts, ends = starts[:n], ends[:n]
+        plain = self._plain(data, base, starts)
+        if not plain:
+            chosen = self._walk(data, base, starts.tolist(), ends.tolist())
+            starts, ends = starts[chosen], ends[chosen]
+        if len(starts):
+            self._last = data[starts[-1] : ends[-1]]
+        return Block(data, base, starts, ends, plain)
+
+    def _plain(self, data: bytes, base: int, starts: np.ndarray) -> bool:
+        """Whether each piece begins with "<row " and nothing from before hides it."""
+        if self._closing or self.ended is not None or not len(starts) or base + starts[0] < self._shown or starts[-1] + 4 >= len(data):
+            return False
+        d = np.frombuffer(data, np.uint8)
+        return bool(((d[starts + 1] == 0x72) & (d[starts + 2] == 0x6F) & (d[starts + 3] == 0x77) & (d[starts + 4] == 0x20)).all())
+
+    def _walk(self, data: bytes, base: int, starts: Sequence[int], ends: Sequence[int]) -> np.ndarray:
+        """Which pieces are rows, where there is more than rows."""
+        chosen: list[int] = []
+        end_tag = b"</" + self.root.encode()
+        for i, start in enumerate(starts):
+            if self._closing:
+                self._hide(data, base)
+            if self._closing or base + start < self._shown:
+                continue
+            hides = next((opens for opens in _HIDES if data.startswith(opens, start)), None)
+            if self.ended is not None and hides is None:
+                what = f"goes on at byte {base + start} after its end </{self.root}> at byte {self.ended}"
+                raise LimakitError(what, where=self.where, remedy=REMEDY)
+            if hides is not None:
+                before = data[starts[chosen[-1]] : ends[chosen[-1]]] if chosen else self._last
+                if not before or _TAG.match(before):  # in a row that lost its end it is part of the damage
+                    self.hides, self._closing, self._shown = True, _HIDES[hides], base + start + len(hides)
+                    self._hide(data, base)
+            elif _ROW.match(data, start):
+                chosen.append(i)
+            elif data.startswith(end_tag, start) and data[start + len(end_tag) : ends[i]].lstrip()[:1] == b">":
+                self.ended = base + start
+        if self._closing:
+            self._hide(data, base)
+        return np.array(chosen, np.int64)
+
+    def _hide(self, data: bytes, base: int) -> None:
+        """Look for the end of what is hidden."""
+        close = data.find(self._closing, max(self._shown - base, 0))
+        if close >= 0:
+            self._closing, self._shown = b"", base + close + len(self._closing)
+        else:
+            self._shown = max(self._shown, base + len(data) - len(self._closing))
+
+
+def truncated(where: object, root: str, read: int) -> LimakitError:
+    return LimakitError(f"is truncated (it ends at byte {read} without </{root}>)", where=where, remedy=REMEDY)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------------------------
+
+
+class RowError(ValueError):
+    """A row that expat does not accept; the message says why."""
+
+
+def parse_row(piece: bytes) -> Row:
+    """The attributes of the row whose piece this is, as expat reads them. Raises RowError."""
+    tag = _TAG.match(piece)
+    if tag is None:
+        raise RowError("the row's tag is not closed")
+    found: list[Row] = []
+    parser = expat.ParserCreate("utf-8")
+    parser.StartElementHandler = lambda name, attributes: found.append(attributes)
+    try:
+        parser.Parse(tag[0] if tag[0].endswith(b"/>") else tag[0] + b"</row>", True)
+    except expat.ExpatError as error:
+        raise RowError(expat.ErrorString(error.code)) from None
+    return found[0]
+
+
+def heads(block: Block, pattern: re.Pattern[bytes]) -> tuple[list[tuple[bytes, ...]], list[int]]:
+    """(groups of `pattern` at the beginning of each row, which rows it does not match); those rows' groups are empty.
+
+    The pattern must begin with the one "<" that it can match, and have a group.
+    """
+    if block.plain and len(block):
+        found = pattern.findall(block.data, int(block.starts[0]), int(block.ends[-1]))
+        if pattern.groups == 1:
+            found = [(text,) for text in found]
+        if len(found) == len(block):  # there is one "<" a row, so each row gave one
+            return found, []
+    groups, odd = [], []
+    nothing = (b"",) * pattern.groups
+    for i, (start, end) in enumerate(zip(block.starts.tolist(), block.ends.tolist(), strict=True)):
+        match = pattern.match(block.data, start, end)
+        if match is None:
+            odd.append(i)
+        groups.append(nothing if match is None else match.groups(b""))
+    return groups, odd
+
+
+def attributes(name: str) -> bytes:
+    """A pattern's beginning: a row whose first attribute is `name`. That "<" is all that a search looks for is what makes it quick."""
+    return rb"<[r\x00]ow %s=" % name.encode()  # a class of two, one of which is never there, keeps the search to one byte
