@@ -1,17 +1,14 @@
 """Comments: typed rows, and their text as the site shows it."""
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limakit.curate.html import to_markdown
-from limakit.errors import LimakitError
 from limakit.sources.comments import comment_html, comment_of, mention
-
-FILE = Path("Comments.xml")
+from limakit.sources.scan import RowError
 
 
 def shown(text: str) -> str:
@@ -20,17 +17,17 @@ def shown(text: str) -> str:
 
 def test_a_row():
     row = {"Id": "7", "PostId": "2", "Text": "Yes.", "CreationDate": "2015-03-01T10:00:00.000", "UserId": "-1"}
-    comment = comment_of(row, FILE)
+    comment = comment_of(row)
     assert (comment.id, comment.post, comment.user, comment.text, comment.licence) == (7, 2, -1, "Yes.", "CC BY-SA 3.0")
     del row["UserId"]  # as of deleted accounts
-    assert comment_of(row | {"UserDisplayName": "user9", "ContentLicense": "CC BY-SA 4.0"}, FILE).user is None
+    assert comment_of(row | {"UserDisplayName": "user9", "ContentLicense": "CC BY-SA 4.0"}).user is None
 
 
 @pytest.mark.parametrize("key", ["Id", "PostId", "UserId"])
 def test_a_number_that_is_none(key):
     row = {"Id": "7", "PostId": "2", "UserId": "3", "Text": "Yes."} | {key: "x"}
-    with pytest.raises(LimakitError, match=f"{key} is 'x', expected a whole number"):
-        comment_of(row, FILE)
+    with pytest.raises(RowError, match=f"{key} is 'x', expected a whole number"):
+        comment_of(row)
 
 
 @pytest.mark.parametrize(

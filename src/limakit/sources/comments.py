@@ -1,4 +1,7 @@
-"""Comments of a Stack Exchange dump (Comments.xml): plain text with a little Markdown, one row a comment, in the order of their Ids or not."""
+"""Comments of a Stack Exchange dump (Comments.xml): plain text with a little Markdown, one row a comment, in the order of their Ids or not.
+
+One reading keeps numbers only: of each comment the post, the user and where its row lies. The rows that are wanted are read again by their place.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,67 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .stackexchange import Row, licence_of, number
+import numpy as np
+import pyarrow as pa
 
+from .dump import Table
+from .posts import number
+from .scan import Block, Row, RowError, Scan, attributes, file_bytes, heads, parse_row
+from .stackexchange import licence_of
+
+NOBODY = -(2**62)  # the user of a comment whose account is deleted
+SCHEMA = pa.schema([("post", pa.int64()), ("user", pa.int64()), ("at", pa.int64()), ("size", pa.int32()), ("problem", pa.string())])
+# what every dump seen has; a row with another order of attributes is read by expat
+_HEAD = re.compile(
+    attributes("Id")
+    + rb'''"\d{1,18}" PostId="(\d{1,18})" Score="-?\d{1,18}" Text="[^"<]*" CreationDate="[^"<]*"'''
+    + rb"""(?: UserDisplayName="[^"<]*")?(?: UserId="(-?\d{1,18})")?(?: ContentLicense="[^"<]*")? ?/>"""
+)
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])+)\]\((?:https?:|ftp:|//|/)[^\s()]*(?:\([^\s()]*\)[^\s()]*)*(?:\s+\"[^\"]*\")?\)")
 _TAG = re.compile(r"\[(?:meta-)?tag:([^\[\]]+)\]")
 _MENTION = re.compile(r"\s*@([^\s@:,]+)[:,]?(?:\s+[-–—]+(?=\s))?\s*")
+
+
+# --- one reading ----------------------------------------------------------------------------------------------------------------------
+
+
+def index_comments(path: Path, member: str | None = None, start: int = 0, stop: int | None = None) -> pa.Table:
+    """The comments whose rows begin at bytes [start, stop) of a file (all: start 0, stop None), in its order, as rows of SCHEMA: `at` is the byte
+    at which a row begins, `size` its bytes; a damaged row has a `problem` and no post.
+
+    The metadata say how the scan went, as those of posts.index_posts. Raises LimakitError where the file cannot be read on.
+    """
+    table = Table(path, member)
+    if start:
+        scan = Scan(file_bytes(path, start), table.where, "comments", start, stop)
+    else:
+        begins, blocks = table.open("comments")
+        scan = Scan(blocks, table.where, "comments", begins.end, stop)
+        if begins.empty:
+            scan.ended = begins.end
+    parts = [_places(block) for block in scan]
+    notes = {"hides": "1" if scan.hides else "", "ended": "" if scan.ended is None else str(scan.ended), "read": str(scan.read)}
+    return pa.concat_tables([SCHEMA.empty_table(), *parts]).combine_chunks().replace_schema_metadata(notes)
+
+
+def _places(block: Block) -> pa.Table:
+    found, odd = heads(block, _HEAD)
+    posts = np.fromiter((int(post or 0) for post, _ in found), np.int64, len(found))
+    users = np.fromiter((int(user) if user else NOBODY for _, user in found), np.int64, len(found))
+    problems: list[str | None] = [None] * len(found) if odd else []
+    for i in odd:
+        try:
+            row = parse_row(block.row(i))
+            number(row, "Id")
+            posts[i], users[i] = number(row, "PostId"), number(row, "UserId") if "UserId" in row else NOBODY
+        except RowError as error:
+            problems[i] = str(error)
+    said = pa.array(problems, pa.string()) if odd else pa.nulls(len(found), pa.string())
+    return pa.table([posts, users, block.starts + block.base, (block.ends - block.starts).astype(np.int32), said], schema=SCHEMA)
+
+
+# --- a comment ------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +85,10 @@ class Comment:
     licence: str
 
 
-def comment_of(row: Row, path: Path) -> Comment:
-    """The comment of a row. Raises LimakitError naming file, row and key where a number is none."""
-    user = number(row, "UserId", path) if "UserId" in row else None
-    return Comment(
-        number(row, "Id", path), number(row, "PostId", path), user, row.get("CreationDate", ""), row.get("Text", ""), licence_of(row)
-    )
+def comment_of(row: Row) -> Comment:
+    """The comment of a row. Raises RowError naming the key where a number is none."""
+    user = number(row, "UserId") if "UserId" in row else None
+    return Comment(number(row, "Id"), number(row, "PostId"), user, row.get("CreationDate", ""), row.get("Text", ""), licence_of(row))
 
 
 def comment_html(text: str) -> str:
