@@ -1,0 +1,183 @@
+"""The CSV files of the wikiHow summarisation set (Koupaee and Wang 2018): wikihowAll.csv and wikihowSep.csv.
+
+Both are an article in pieces that do not lie together. wikihowSep.csv (overview, headline, text, sectionLabel, title) has a row for each step.
+wikihowAll.csv (headline, title, text) has a row for each method: its steps' headlines in one field and their texts in another, and the
+methods of one article told apart by digits at the end of the title ("How to Be an Organized Artist2"). Neither has categories.
+
+So that memory does not grow with the file, rows are first parted by title into small files of which each holds whole articles.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from ..errors import LimakitError
+from .wikihow import Article, Fault, Section, Step
+
+PART = 32_000_000  # bytes of the CSV that one of the small files holds
+FIELD = 16_000_000  # characters; a longer field is a quotation mark that was never closed
+
+
+class _Row(NamedTuple):
+    line: int
+    title: str
+    headline: str
+    text: str
+    overview: str
+    section: str  # "" in wikihowAll.csv
+
+
+def read_csv(path: Path, aside: Path, advance: Callable[[int], None]) -> Iterator[list[Article | Fault]]:
+    """The articles of a CSV in lists, in an order that its content decides, put together in files below `aside`.
+
+    `advance` is told of the characters as they are read. Raises LimakitError for a file that is not one of the two, or whose rest cannot
+    be read, naming its line.
+    """
+    count = max(1, -(-path.stat().st_size // PART))
+    faults: list[Article | Fault] = []
+    with ExitStack() as stack:
+        parts = [stack.enter_context(open(aside / f"{n}.jsonl", "wb")) for n in range(count)]
+        for row in _rows(path, advance):
+            if isinstance(row, Fault):
+                faults.append(row)
+            else:
+                digest = blake2b(_undigited(row.title).encode(), digest_size=4).digest()
+                parts[int.from_bytes(digest, "big") % count].write(orjson.dumps(tuple(row)) + b"\n")
+    yield faults
+    for n in range(count):
+        with open(aside / f"{n}.jsonl", "rb") as file:
+            yield list(_articles([_Row(*orjson.loads(line)) for line in file], path.name))
+        (aside / f"{n}.jsonl").unlink()
+
+
+def _rows(path: Path, advance: Callable[[int], None]) -> Iterator[_Row | Fault]:
+    csv.field_size_limit(FIELD)
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+
+        def lines() -> Iterator[str]:
+            for line in file:
+                advance(len(line))
+                yield line.replace("\0", "")
+
+        reader = csv.reader(lines(), strict=True)
+        header: list[str] = []
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                if "unexpected end" in str(error) or "field larger" in str(error):
+                    what = "a quotation mark that opens here is never closed"
+                    raise LimakitError(what, where=f"{path}, line {line}", remedy="fetch the file again, or close it") from None
+                yield Fault(f"{path.name}@line{line}", f"is no row of a CSV: {error}")
+                continue
+            if not header:
+                header = _header(cells, path)
+            elif cells:
+                yield _row(dict(zip(header, cells, strict=False)), len(cells) - len(header), line, path.name)
+    if not header:
+        _header([], path)
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    header = [cell.strip().casefold() for cell in cells]
+    if not {"title", "headline", "text"} <= set(header):
+        found = f"its first line is {', '.join(cells)[:80]!r}" if cells else "it is empty"
+        remedy = "expected headline,title,text (wikihowAll.csv) or overview,headline,text,sectionLabel,title (wikihowSep.csv)"
+        raise LimakitError(f"is no CSV of wikiHow's: {found}", where=path, remedy=remedy)
+    return header
+
+
+def _row(cells: dict[str, str], surplus: int, line: int, name: str) -> _Row | Fault:
+    place = f"{name}@line{line}"
+    if surplus:
+        return Fault(place, f"has {len(cells) + max(surplus, 0)} columns, expected {len(cells) + max(surplus, 0) - surplus}")
+    if any("\udc80" <= c <= "\udcff" for cell in cells.values() if not cell.isascii() for c in cell):
+        return Fault(place, "is not UTF-8")
+    title = " ".join(cells["title"].split())
+    if not title:
+        return Fault(place, "has no title")
+    section = " ".join(cells["sectionlabel"].split()) or "Steps" if "sectionlabel" in cells else ""
+    return _Row(line, title, cells["headline"], cells["text"], cells.get("overview", ""), section)
+
+
+def _undigited(title: str) -> str:
+    return title.rstrip("0123456789").rstrip()
+
+
+def _articles(rows: list[_Row], name: str) -> Iterator[Article]:
+    """The articles whose rows these are, in the order in which they begin."""
+    titles = {row.title: (row.title, 1) for row in rows}
+    for title in titles:
+        titles[title] = numbered(title, titles)
+    together: dict[str, list[_Row]] = {}
+    for row in rows:
+        together.setdefault(titles[row.title][0], []).append(row)
+    for title, pieces in together.items():
+        pieces = list({row[1:]: row for row in reversed(pieces)}.values())[::-1]  # the same row twice is one
+        pieces.sort(key=lambda row: titles[row.title][1])
+        yield from _whole(title, pieces, f"{name}@line{min(row.line for row in pieces)}", {t: n for t, (_, n) in titles.items()})
+
+
+def numbered(title: str, titles: dict[str, tuple[str, int]]) -> tuple[str, int]:
+    """(the article's title, which of its methods this is): "...Artist2" where there is "...Artist1" too.
+
+    A lone 1 is taken for a number after a word of three letters, so "Vitamin B1" keeps it, and so do "Windows 10" and "MP3".
+    """
+    digits = title[len(title.rstrip("0123456789")) :]
+    for at in range(len(digits)):
+        number, base = digits[at:], title[: len(title) - len(digits) + at]
+        if number[0] == "0" or len(number) > 2 or base[-1:].isspace() or not base:
+            continue
+        before = all(f"{base}{n}" in titles for n in range(1, int(number)))
+        if before and (int(number) > 1 or f"{base}2" in titles or re.search(r"[a-z]{3}[)\"'”’!?.]?$", base)):
+            return base, int(number)
+    return title, 1
+
+
+def _whole(title: str, rows: list[_Row], place: str, numbers: dict[str, int]) -> Iterator[Article]:
+    """The article of these rows; a second row for one method of wikihowAll.csv is an article of the same title."""
+    sections: dict[tuple[int, str], list[Step]] = {}
+    more: list[Article] = []
+    problem = ""
+    for row in rows:
+        key = (numbers[row.title], "" if row.section.casefold() == "steps" else row.section)
+        if row.section:  # wikihowSep.csv: a step
+            sections.setdefault(key, []).append(Step(_tidy(row.headline), _tidy(row.text)))
+            continue
+        steps, wrong = _pairs(row)
+        if key in sections:
+            more.append(Article(title, "", "", (Section("", steps),), None, f"{place}+{row.line}", wrong))
+            continue
+        sections[key], problem = list(steps), problem or wrong
+    found = tuple(Section(label, tuple(steps)) for (_, label), steps in sections.items())
+    opening = next((row.overview for row in rows if row.overview.strip()), "").strip()
+    yield Article(title, opening, "", found, None, place, problem)
+    yield from more
+
+
+_BETWEEN_HEADLINES = re.compile(r"\s*,\s*\n\s*")
+_BETWEEN_TEXTS = re.compile(r"(?:\s*;?\s*\n\s*|(?<=[.!?:)\]\"”’]))[;]?,\s+(?=[\"“‘'(\[]?[A-Z0-9])")
+
+
+def _pairs(row: _Row) -> tuple[tuple[Step, ...], str]:
+    """The steps of a method, or what keeps its headlines and texts from being paired."""
+    headlines = [_tidy(part) for part in _BETWEEN_HEADLINES.split(row.headline.strip())]
+    texts = [_tidy(part) for part in _BETWEEN_TEXTS.split(row.text.strip())]
+    if len(headlines) != len(texts):
+        return (), f"{len(headlines)} headlines, {len(texts)} texts"
+    return tuple(Step(headline, text) for headline, text in zip(headlines, texts, strict=True) if headline or text), ""
+
+
+def _tidy(text: str) -> str:
+    return text.replace("\r\n", "\n").strip().strip(";,").strip()
