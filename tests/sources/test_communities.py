@@ -65,7 +65,7 @@ def test_group_takes_its_own_and_leaves_metas(tmp_path):
     (tmp_path / "notes").mkdir()
 
     def slugs(group, sites=None):
-        return [site.slug for site, _ in find_sites(tmp_path, group, sites)]
+        return [site.slug for site in (dump.site for dump in find_sites(tmp_path, group, sites))]
 
     assert slugs("stem") == ["math"]
     assert slugs("other") == ["coffee"]
@@ -86,7 +86,7 @@ def test_an_unknown_community_is_taken_only_by_name(tmp_path):
     with pytest.raises(UsageError, match=r"(?s)no community that is known: solana, solana-meta\n.*sites = "):
         find_sites(tmp_path, "any", None)
     for group in ("other", "any"):
-        assert [s.slug for s, _ in find_sites(tmp_path, group, ["solana", "coffee"])] == ["coffee", "solana"]
+        assert [d.site.slug for d in find_sites(tmp_path, group, ["solana", "coffee"])] == ["coffee", "solana"]
 
 
 @pytest.mark.parametrize(("one", "two"), [("beer", "alcohol.stackexchange.com"), ("coffee", "coffee.stackexchange.com-Posts"), ("health-meta", "medicalsciences-meta")])  # fmt: skip

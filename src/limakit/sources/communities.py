@@ -1,4 +1,9 @@
-"""Communities of the Stack Exchange network: which one a dump's folder holds, where it lives, which of the paper's groups it is in."""
+"""Communities of the Stack Exchange network: which one a dump's folder or archive holds, where it lives, which of the paper's groups it is in.
+
+A community that communities.toml does not know is in no group and taken only where a recipe names it (`sites`): what a folder is called becomes
+part of the addresses that credit authors, so none is made up from a name that may be anything ("old-copy"), and whether it is STEM is for a person
+to say. Invented communities live under the domains that are reserved for such (RFC 2606: .example, .test, .invalid) and need no naming.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..errors import UsageError
+from .dump import TABLES, Package, Table, packages
 
 # sites with a domain of their own; every other one is NAME.stackexchange.com
 _OWN_DOMAIN = {
@@ -21,6 +27,7 @@ _OWN_DOMAIN = {
     "stackapps": "stackapps.com",
 }
 # what the archive adds to a site's name: stackoverflow.com-Posts.7z
+_RESERVED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z0-9]+(?:-[a-z0-9]+)*)*\.(?:example|test|invalid)")
 _PACKING = re.compile(r"(?:-(?:posts|users|comments|posthistory|postlinks|tags|votes|badges))?(?:\.7z)?$")
 
 
@@ -43,14 +50,36 @@ class Site:
         return f"https://{self.host}/users/{user}"
 
 
+@dataclass(frozen=True)
+class Dump:
+    """A community's tables, of those that are read: "Posts" always, "Users" and "Comments" where they are there."""
+
+    site: Site
+    tables: dict[str, Table]
+
+    @property
+    def posts(self) -> Table:
+        return self.tables["Posts"]
+
+    @property
+    def users(self) -> Table | None:
+        return self.tables.get("Users")
+
+    @property
+    def comments(self) -> Table | None:
+        return self.tables.get("Comments")
+
+
 def site_of(folder: str) -> Site:
     """The site a folder's name stands for.
 
     "coffee", "coffee.stackexchange.com"; "coffee-meta", "meta.coffee", "coffee.meta", "coffee.meta.stackexchange.com"; "stackoverflow",
-    "stackoverflow.com", "stackoverflow.com-Posts" (how the archive packs it), "ru.stackoverflow.com". That the site exists is not
-    checked. Raises UsageError for a name that cannot be a host.
+    "stackoverflow.com", "stackoverflow.com-Posts" (how the archive packs it), "ru.stackoverflow.com". "valley.example" (or .test, .invalid) is
+    exactly that host. That the site exists is not checked. Raises UsageError for a name that cannot be a host.
     """
     name = _PACKING.sub("", folder.strip().lower().removeprefix("www."))
+    if _RESERVED.fullmatch(name):
+        return Site(name, name)
     for ending in (".stackexchange.com", ".com", ".net"):
         name = name.removesuffix(ending)
     parts = name.removesuffix("-meta").split(".")
@@ -88,65 +117,94 @@ def _today(slug: str) -> str:
     return _table()["renamed"].get(name, name) + slug[len(name) :]
 
 
-def find_sites(root: Path, group: str, wanted: list[str] | None) -> list[tuple[Site, Path]]:
-    """The communities below `root` that a source takes, sorted by slug, each with its Posts.xml.
+def find_sites(root: Path, group: str, wanted: list[str] | None) -> list[Dump]:
+    """The communities below `root` that a source takes, sorted by slug.
 
-    `group` is "stem", "other" or "any"; `wanted` names communities, in any spelling that `site_of` knows. Meta sites are in no group.
-    Only a known community is taken without being named: a folder's name becomes part of the addresses that credit authors.
-    Raises UsageError for a folder or community that is missing, there twice, contradicts the group, or is unknown and not named.
+    `group` is "stem", "other" or "any"; `wanted` names communities, in any spelling that `site_of` knows. Meta sites and invented ones are in no group.
+    Raises UsageError for a folder or community that is missing, there twice, contradicts the group, or is unknown and not named; LimakitError for an
+    archive that cannot be listed.
     """
     found = _dumps(root)
     if wanted is not None:
         return [_named(slug, found, group, root) for slug in sorted({site_of(name).slug for name in wanted})]
-    known = frozenset().union(*groups().values())
-    unknown = [slug for slug in found if slug not in known and slug.removesuffix("-meta") not in known]
+    unknown = [slug for slug in found if not _known(slug)]
     if unknown:
         which = "in none of the paper's groups" if group != "any" else "no community that is known"
         raise UsageError(
             f"{which}: {', '.join(unknown)}",
             where=root,
-            remedy="call the folder as the site is called or move it elsewhere; to take such a community, name all that are taken under sites = [...]",
+            remedy="call it as the site is called or move it elsewhere; to take such a community, name all that are taken under sites = [...]",
         )
     if group == "any":
         return list(found.values())
-    taken = [pair for slug, pair in found.items() if slug in groups()[group]]
+    taken = [dump for slug, dump in found.items() if slug in groups()[group]]
     if not taken:
         raise UsageError(f"no community of the group {group!r} here (found: {', '.join(found)})", where=root, remedy='set group = "any"')
     return taken
 
 
-def _dumps(root: Path) -> dict[str, tuple[Site, Path]]:
-    """Every folder below `root` with a Posts.xml, by slug and in the slugs' order."""
+def _known(slug: str) -> bool:
+    known = frozenset().union(*groups().values())
+    return slug in known or slug.removesuffix("-meta") in known or _RESERVED.fullmatch(slug) is not None
+
+
+def _dumps(root: Path) -> dict[str, Dump]:
+    """Every community below `root` whose Posts.xml is there, by slug and in the slugs' order."""
     try:
         if not root.is_dir():
+            what = "is a file; a source names the folder that it lies in" if root.is_file() else "no such folder"
             raise UsageError(
-                "no such folder", where=root, remedy="name the folder that holds one folder a community, each with its Posts.xml"
+                what, where=root, remedy="name the folder that holds a folder (with its Posts.xml) or a .7z archive for each community"
             )
         if (root / "Posts.xml").is_file():
             raise UsageError("is one community; a source names the folder above it", where=root, remedy=f"path = {str(root.parent)!r}")
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and (p / "Posts.xml").is_file())
+        every = packages(root)
     except OSError as error:
         place = error.filename or root
         raise UsageError(f"cannot read: {error.strerror}", where=place, remedy="check the path and its permissions") from None
-    found: dict[str, tuple[Site, Path]] = {}
-    for folder in folders:
-        try:
-            site = site_of(folder.name)
-        except UsageError as error:
-            raise UsageError(error.what, where=root, remedy=error.remedy) from None
-        same = next((posts.parent.name for other, (_, posts) in found.items() if _today(other) == _today(site.slug)), None)
-        if same is not None:
-            raise UsageError(f"{same} and {folder.name} are the same community", where=root, remedy="move one of them elsewhere")
-        found[site.slug] = (site, folder / "Posts.xml")
+    holding = {table: [(_site(p, root), p) for p in every if table in p.tables and (table == "Posts" or _is_site(p))] for table in TABLES}
+    found: dict[str, Dump] = {}
+    for slug, (site, posts) in _once(holding["Posts"], root).items():
+        tables = {"Posts": posts.tables["Posts"]}
+        for table in TABLES[1:]:
+            same = [(other, p) for other, p in holding[table] if _today(other.slug) == _today(slug)]
+            for _, package in _once(same, root).values():
+                tables[table] = package.tables[table]
+        found[slug] = Dump(site, tables)
     if not found:
-        raise UsageError("no Posts.xml in any folder here", where=root, remedy="unpack each community's archive into a folder of its name")
+        what = "no Posts.xml in any folder here, and in no .7z archive"
+        raise UsageError(what, where=root, remedy="each community has a folder or an archive, called as the site is called")
     return dict(sorted(found.items()))
 
 
-def _named(slug: str, found: dict[str, tuple[Site, Path]], group: str, root: Path) -> tuple[Site, Path]:
+def _site(package: Package, root: Path) -> Site:
+    try:
+        return site_of(package.name)
+    except UsageError as error:
+        raise UsageError(error.what, where=root, remedy=error.remedy) from None
+
+
+def _is_site(package: Package) -> bool:
+    try:
+        return bool(site_of(package.name))
+    except UsageError:
+        return False
+
+
+def _once(found: list[tuple[Site, Package]], root: Path) -> dict[str, tuple[Site, Package]]:
+    """The same by slug. Raises UsageError where two of them hold one community."""
+    by_community: dict[str, Package] = {}
+    for site, package in found:
+        same = by_community.setdefault(_today(site.slug), package)
+        if same is not package:
+            raise UsageError(f"{same.name} and {package.name} are the same community", where=root, remedy="move one of them elsewhere")
+    return {site.slug: (site, package) for site, package in found}
+
+
+def _named(slug: str, found: dict[str, Dump], group: str, root: Path) -> Dump:
     if slug not in found:
         raise UsageError(
-            f"no Posts.xml of {slug!r} (found: {', '.join(found)})", where=root, remedy="unpack it here, or mend sites = [...]"
+            f"no Posts.xml of {slug!r} (found: {', '.join(found)})", where=root, remedy="put its dump here, or mend sites = [...]"
         )
     other = next((name for name, slugs in groups().items() if group != "any" and name != group and slug in slugs), None)
     if other:

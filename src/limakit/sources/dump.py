@@ -9,15 +9,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ..errors import LimakitError, UsageError
-from .scan import BLOCK, Opening, Scan, file_bytes, read_opening
+from .scan import BLOCK, REMEDY, Opening, Scan, file_bytes, read_opening, truncated
 
 RANGE = 128_000_000  # bytes of a file that one process scans at a time
 TABLES = ("Posts", "Users", "Comments")
@@ -67,6 +68,23 @@ def scan_of(table: Table, root: str, start: int = 0, stop: int | None = None) ->
     if begins.empty:
         scan.ended = begins.end
     return scan
+
+
+def check_ranges(tables: Sequence[pa.Table], where: object, root: str) -> bool:
+    """Whether the ranges of a file, scanned each for itself, are the file; if not, it must be scanned as one.
+
+    Raises LimakitError naming the byte where the file is truncated or goes on after its end.
+    """
+    notes = [table.schema.metadata for table in tables]
+    if len(tables) > 1 and any(note[b"hides"] for note in notes):
+        return False
+    ends = [i for i, note in enumerate(notes) if note[b"ended"]]
+    if not ends:
+        raise truncated(where, root, int(notes[-1][b"read"]))
+    if later := [i for i in range(ends[0] + 1, len(tables)) if len(tables[i]) or i in ends]:
+        what = f"goes on in the bytes from {notes[later[0] - 1][b'read'].decode()} on after its end </{root}> at byte {notes[ends[0]][b'ended'].decode()}"
+        raise LimakitError(what, where=where, remedy=REMEDY)
+    return True
 
 
 # --- archives -------------------------------------------------------------------------------------------------------------------------

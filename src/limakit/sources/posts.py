@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..errors import LimakitError
 from .dump import Table, scan_of
-from .scan import REMEDY, Block, Row, RowError, attributes, heads, parse_row, truncated
+from .scan import Block, Row, RowError, attributes, heads, parse_row
 
 QUESTION, ANSWER = "1", "2"  # PostTypeId; 3 to 8 are wiki pages, tag texts, nominations and the like
 PLANTED = frozenset({1000000001, 1000000010})  # fake posts that the publisher plants in its dumps to recognise copies
@@ -55,11 +54,10 @@ def index_posts(path: Path, member: str | None = None, start: int = 0, stop: int
     """The posts whose rows begin at bytes [start, stop) of a file (all: start 0, stop None), as rows of SCHEMA: questions in the order of the
     file, the best answer to each question that is answered here, planted questions, and rows that are damaged, with what is wrong.
 
-    The table's metadata say how the scan went (`check_ranges` reads them). Raises LimakitError where the file cannot be read on.
+    The table's metadata say how the scan went (dump.check_ranges reads them). Raises LimakitError where the file cannot be read on.
     """
     scan = scan_of(Table(path, member), "posts", start, stop)
     parts = [_posts(block) for block in scan]
-    notes = {"hides": "1" if scan.hides else "", "ended": "" if scan.ended is None else str(scan.ended), "read": str(scan.read)}
     empty = {f.name: np.empty(0, f.type.to_pandas_dtype()) for f in SCHEMA if f.name != "problem"}
     columns = {name: np.concatenate([empty[name], *(part[0][name] for part in parts)]) for name in empty}
     bad = [item for part in parts for item in part[1]]
@@ -70,7 +68,7 @@ def index_posts(path: Path, member: str | None = None, start: int = 0, stop: int
         [{"kind": _IS_BAD, "id": 0, "parent": 0, "score": 0, "at": at, "size": size, "problem": what} for at, size, what in bad],
         schema=SCHEMA,
     )
-    return pa.concat_tables([good, rest]).combine_chunks().replace_schema_metadata(notes)
+    return pa.concat_tables([good, rest]).combine_chunks().replace_schema_metadata(scan.notes())
 
 
 def _posts(block: Block) -> tuple[dict[str, np.ndarray], list[tuple[int, int, str]]]:
@@ -155,23 +153,6 @@ class Posts:
                 at[mine], size[mine] = _column(self._tables[i], "at")[local], _column(self._tables[i], "size")[local]
             found += [at, size]
         return tuple(found)
-
-
-def check_ranges(tables: Sequence[pa.Table], where: object, root: str) -> bool:
-    """Whether the ranges of a file, scanned each for itself, are the file; if not, it must be scanned as one.
-
-    Raises LimakitError naming the byte where the file is truncated or goes on after its end.
-    """
-    notes = [table.schema.metadata for table in tables]
-    if len(tables) > 1 and any(note[b"hides"] for note in notes):
-        return False
-    ends = [i for i, note in enumerate(notes) if note[b"ended"]]
-    if not ends:
-        raise truncated(where, root, int(notes[-1][b"read"]))
-    if later := [i for i in range(ends[0] + 1, len(tables)) if len(tables[i]) or i in ends]:
-        what = f"goes on in the bytes from {notes[later[0] - 1][b'read'].decode()} on after its end </{root}> at byte {notes[ends[0]][b'ended'].decode()}"
-        raise LimakitError(what, where=where, remedy=REMEDY)
-    return True
 
 
 def top_answers(tables: Sequence[pa.Table]) -> Posts:

@@ -217,10 +217,9 @@ class Scan:
             if len(block):
                 yield block
 
-    def check_end(self) -> None:
-        """Raise LimakitError naming the byte where the root has not ended."""
-        if self.ended is None:
-            raise truncated(self.where, self.root, self.read)
+    def notes(self) -> dict[str, str]:
+        """How it went, as the metadata of a table; dump.check_ranges reads them."""
+        return {"hides": "1" if self.hides else "", "ended": "" if self.ended is None else str(self.ended), "read": str(self.read)}
 
     def _rows(self, data: bytes, base: int, found: np.ndarray) -> Block:
         """The rows among the pieces that begin at found[:-1]; each ends where the next one begins."""
