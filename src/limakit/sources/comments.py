@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from .dump import Table
+from .dump import Table, scan_of
+from .packed import unpack
 from .posts import number
-from .scan import Block, Row, RowError, Scan, attributes, file_bytes, heads, parse_row
+from .scan import Block, Row, RowError, attributes, heads, parse_row
 from .stackexchange import licence_of
 
 NOBODY = -(2**62)  # the user of a comment whose account is deleted
@@ -29,29 +31,34 @@ _HEAD = re.compile(
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])+)\]\((?:https?:|ftp:|//|/)[^\s()]*(?:\([^\s()]*\)[^\s()]*)*(?:\s+\"[^\"]*\")?\)")
 _TAG = re.compile(r"\[(?:meta-)?tag:([^\[\]]+)\]")
-_MENTION = re.compile(r"\s*@([^\s@:,]+)[:,]?(?:\s+[-–—]+(?=\s))?\s*")
+# "@Neil: yes", "@Neil Fein - yes"; not "@Neil's answer", "@Neil is right", which speak of somebody
+_MENTION = re.compile(
+    r"\s*@([^\s@:,]*[^\s@:,.;!?])(?<!['’]s)(?!\s+(?:is|was|has|had|does|did|says|said|and|or|are|were|already|makes?|suggest\w*|mention\w*)\b)"
+    r"(?:(?:\s[A-Z][\w'’]*){0,2}(?:[:,]|\s+[-–—]+(?=\s))|[.;!?]?(?=\s|$))\s*"
+)
 
 
 # --- one reading ----------------------------------------------------------------------------------------------------------------------
 
 
-def index_comments(path: Path, member: str | None = None, start: int = 0, stop: int | None = None) -> pa.Table:
+def index_comments(path: Path, member: str | None, start: int, stop: int | None, wanted: str | None = None) -> pa.Table:
     """The comments whose rows begin at bytes [start, stop) of a file (all: start 0, stop None), in its order, as rows of SCHEMA: `at` is the byte
-    at which a row begins, `size` its bytes; a damaged row has a `problem` and no post.
+    at which a row begins, `size` its bytes; a damaged row has a `problem` and no post. Where `wanted` packs posts (one column, ascending), theirs.
 
-    The metadata say how the scan went, as those of posts.index_posts. Raises LimakitError where the file cannot be read on.
+    The metadata say how the scan went. Raises LimakitError where the file cannot be read on.
     """
-    table = Table(path, member)
-    if start:
-        scan = Scan(file_bytes(path, start), table.where, "comments", start, stop)
-    else:
-        begins, blocks = table.open("comments")
-        scan = Scan(blocks, table.where, "comments", begins.end, stop)
-        if begins.empty:
-            scan.ended = begins.end
-    parts = [_places(block) for block in scan]
-    notes = {"hides": "1" if scan.hides else "", "ended": "" if scan.ended is None else str(scan.ended), "read": str(scan.read)}
-    return pa.concat_tables([SCHEMA.empty_table(), *parts]).combine_chunks().replace_schema_metadata(notes)
+    scan = scan_of(Table(path, member), "comments", start, stop)
+    posts = None if wanted is None else unpack(wanted, 1)[0]
+    parts = [_among(_places(block), posts) for block in scan]
+    return pa.concat_tables([SCHEMA.empty_table(), *parts]).combine_chunks().replace_schema_metadata(scan.notes())
+
+
+def _among(table: pa.Table, wanted: np.ndarray | None) -> pa.Table:
+    if wanted is None:
+        return table
+    posts = table["post"].to_numpy()
+    kept = wanted[np.searchsorted(wanted, posts).clip(max=len(wanted) - 1)] == posts if len(wanted) else np.zeros(len(posts), bool)
+    return table.filter(pc.or_(pa.array(kept), pc.is_valid(table["problem"])))
 
 
 def _places(block: Block) -> pa.Table:
