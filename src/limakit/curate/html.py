@@ -65,7 +65,9 @@ class _Writer:
 
     def prose(self, text: str) -> None:
         had = len(text)
-        text = _SPACE.sub(" ", _ADDRESSES.sub("", _SPACE.sub(" ", text)))
+        text = _SPACE.sub(" ", text)
+        if "://" in text or "www." in text.lower():  # what every address has; the pattern is slow to find none
+            text = _SPACE.sub(" ", _ADDRESSES.sub("", text))
         opening = _PAIRS.get(text[:1])
         if self.after_gap and opening and self.line and self.line[-1].rstrip(" ").endswith(opening):
             self.line[-1], text = self.line[-1].rstrip(" ")[:-1].rstrip(" "), text[1:]
