@@ -138,3 +138,15 @@ def test_no_file(tmp_path):
     with pytest.raises(UsageError, match="no such file or folder"):
         inputs(source(), tmp_path / "none.jsonl")
     assert inputs(source(), write(tmp_path, row())) == {"articles.jsonl": tmp_path / "articles.jsonl"}
+
+
+def test_pages_of_another_site_are_credited_to_that_site(tmp_path):
+    urls = (None, "https://de.wikihow.com/Tee", "https://howto.valley.example/Tea", "http:///tea")
+    path = write(tmp_path, *(row(f"How to Brew Tea {n}", url=url) for n, url in enumerate(urls)))
+    told = [c.text.provenance for _, c in pool(tmp_path, source(), path).fit()]
+    assert [(p.site, p.authors[0].name) for p in told] == [
+        ("www.wikihow.com", "wikiHow contributors"),
+        ("de.wikihow.com", "wikiHow contributors"),
+        ("howto.valley.example", "contributors of howto.valley.example"),
+        ("www.wikihow.com", "wikiHow contributors"),
+    ]

@@ -29,6 +29,7 @@ from .rules import response_problem
 
 RANGE = 32 * MB  # of a JSONL file: what one task reads
 UNCATEGORISED = "uncategorised"
+HOST = "www.wikihow.com"  # of articles that do not say where they are
 
 
 def inputs(source: WikihowSource, path: Path) -> dict[str, Path]:
@@ -126,7 +127,7 @@ def _table(source: WikihowSource, articles: Iterable[Article | Fault]) -> pa.Tab
 
 def _judged(source: WikihowSource, article: Article, drop: frozenset[str], only: frozenset[str] | None) -> Candidate:
     page = bare_title(article.title).replace(" ", "-")
-    url = article.url or f"https://www.wikihow.com/{quote(page, safe='-.,()!*~@:$')}"
+    url = article.url or f"https://{HOST}/{quote(page, safe='-.,()!*~@:$')}"
     bare = Candidate(f"wikihow-{page or article.place}", article.category or UNCATEGORISED, url=url)
     if only is not None and bare.stratum.casefold() not in only:
         return bare.drop("other_category")
@@ -144,20 +145,26 @@ def _judged(source: WikihowSource, article: Article, drop: frozenset[str], only:
     user, assistant = Turn(role="user", text=prompt), Turn(role="assistant", text=response)
     training = source.split == "train"
     changes = ["the prompt is the title as a question", "steps as Markdown lists; links, images, HTML and citation marks removed", *changes]
+    host = url.split("/")[2].lower() or HOST
     provenance = Provenance(
         id=bare.id,
         source=source.label,
         url=url,
-        authors=(Author(name="wikiHow contributors", url=url),),
+        authors=(Author(name=_contributors(host), url=url),),
         licence=source.licence,
         changes="; ".join(changes),
-        site="www.wikihow.com",
+        site=host,
         title=article.title,
     )
     turns = (user, assistant) if training else (user,)
     tags = (article.category,) if article.category else ()
     text = Text(source=source.label, turns=turns, reference=None if training else response, tags=tags, provenance=provenance)
     return Candidate(bare.id, bare.stratum, url=url, response_chars=len(response), text=text)
+
+
+def _contributors(host: str) -> str:
+    """Whom to credit: pages of another site in the same form were not written by those of wikiHow."""
+    return "wikiHow contributors" if host == "wikihow.com" or host.endswith(".wikihow.com") else f"contributors of {host}"
 
 
 def _once(table: pa.Table, seen: Counter[str]) -> pa.Table:
