@@ -16,7 +16,6 @@ from .html import to_markdown
 
 _TAG = re.compile(r"</?(?:a|abbr|b|big|blockquote|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|td|th|tr|tt|u|ul|script|style|video|iframe)\b[^<>]*>", re.IGNORECASE)  # fmt: skip
 _REFERENCE = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>.*?</ref>", re.IGNORECASE | re.DOTALL)
-_ADDRESS = re.compile(r"https?://|\bwww\.", re.IGNORECASE)
 _WIKI = [
     (re.compile(r"\[\[(?:Image|File|Video)\s?:[^\[\]]*\]\]", re.IGNORECASE), ""),
     (re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]"), r"\1"),
@@ -33,23 +32,30 @@ _CITED = re.compile(
 
 def clean(text: str) -> str:
     """A text of an article as plain lines."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if "<ref" in text.lower():
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    raw = text
+    if "<" in text:
         text = _REFERENCE.sub("", text)
     if "[" in text or "{{" in text or "''" in text:
         text = _CITED.sub("", text)
         for pattern, by in _WIKI:
             text = pattern.sub(by, text)
-    if _TAG.search(text):
+    if "<" in text and _TAG.search(text):
         text = to_markdown(text.replace("\n", "<br>"))
     else:
         text = html.unescape(text)
-        if _ADDRESS.search(text):
+        if "://" in text or "www." in text.lower():
             text = to_markdown(html.escape(text).replace("\n", "<br>"))
     if "```" in text:
         return text.strip()
-    lines = (re.sub(r" (?=[.,;:!?](?:\s|$))", "", " ".join(line.split())) for line in text.split("\n"))
+    if text != raw:
+        text = _BEFORE_A_STOP.sub("", text)
+    lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+_BEFORE_A_STOP = re.compile(r"[ \t]+(?=[.,;:!?](?:\s|$))")  # the gap that a removed word leaves
 
 
 _ITSELF = r"""(?ix:
@@ -72,12 +78,17 @@ def rewrite_opening(text: str) -> tuple[str, bool]:
 
 _SITE = re.compile(r"\bwiki\s?how\w*", re.IGNORECASE)
 _ARTICLE = re.compile(r"\b(?:this|these)\s(?:[\w-]+\s){0,2}?(?:articles?|how-tos?|tutorials?|instructables?)\b", re.IGNORECASE)
+_SELVES = (
+    ("names_site", ("wiki",), _SITE),
+    ("this_article", ("article", "how-to", "tutorial", "instructable"), _ARTICLE),
+)  # signs are quick
 
 
 def speaks_of_itself(text: str) -> tuple[str, str] | None:
     """("names_site" or "this_article", the words) where a text speaks of wikiHow or of itself as an article, or None."""
-    for reason, pattern in (("names_site", _SITE), ("this_article", _ARTICLE)):
-        if found := pattern.search(text):
+    lower = text.lower()
+    for reason, signs, pattern in _SELVES:
+        if any(sign in lower for sign in signs) and (found := pattern.search(text)):
             return reason, " ".join(found[0].split())
     return None
 
@@ -157,7 +168,6 @@ def prompt_of(title: str, body: str) -> str:
     bare = bare_title(title).rstrip("?!. ")
     if not bare:
         return ""
-    tokens = Counter(re.findall(r"(?<=[\w,;)] )[^\W\d_][\w’'-]*", body))
     words = bare.split(" ")
     asks = bare == title.rstrip("?!. ") and bool(title.endswith("?") or _ASKS.match(bare))
     for n, word in enumerate(words):
@@ -165,6 +175,15 @@ def prompt_of(title: str, body: str) -> str:
             continue
         found = re.fullmatch(r"(\W*)([A-Z])([a-z’']*)(\W*)", word)
         small = (found[2] + found[3]).lower() if found else ""
-        if found and (n == 0 or small in _SMALL or 0 < tokens[small] >= tokens[found[2] + found[3]]):
+        if found and (n == 0 or small in _SMALL or _mostly_small(small, body)):
             words[n] = found[1] + small + found[4]
     return ("" if asks else "How to ") + " ".join(words) + "?"
+
+
+def _mostly_small(word: str, body: str) -> bool:
+    """Whether a word is written small, and inside sentences at least as often small as with a capital."""
+    if f" {word}" not in body:
+        return False
+    capital = word.capitalize()
+    counts = Counter(re.findall(rf"(?<=[\w,;)] )(?:{word}|{capital})\b", body)) if f" {capital}" in body else Counter({word: 1})
+    return 0 < counts[word] >= counts[capital]

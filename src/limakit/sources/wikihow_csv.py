@@ -167,16 +167,26 @@ def _whole(title: str, rows: list[_Row], place: str, numbers: dict[str, int]) ->
 
 
 _BETWEEN_HEADLINES = re.compile(r"\s*,\s*\n\s*")
-_BETWEEN_TEXTS = re.compile(r"(?:\s*;?\s*\n\s*|(?<=[.!?:)\]\"”’]))[;]?,\s+(?=[\"“‘'(\[]?[A-Z0-9])")
+_COMMA = re.compile(r",\s+(?=[\"“‘'(\[]?[A-Z0-9])")
 
 
 def _pairs(row: _Row) -> tuple[tuple[Step, ...], str]:
     """The steps of a method, or what keeps its headlines and texts from being paired."""
     headlines = [_tidy(part) for part in _BETWEEN_HEADLINES.split(row.headline.strip())]
-    texts = [_tidy(part) for part in _BETWEEN_TEXTS.split(row.text.strip())]
+    texts = [_tidy(part) for part in _texts(row.text.strip())]
     if len(headlines) != len(texts):
         return (), f"{len(headlines)} headlines, {len(texts)} texts"
     return tuple(Step(headline, text) for headline, text in zip(headlines, texts, strict=True) if headline or text), ""
+
+
+def _texts(text: str) -> Iterator[str]:
+    """The texts that a method's were joined from: with ", ", after what ends a sentence or a line."""
+    start = 0
+    for comma in _COMMA.finditer(text):
+        if text[comma.start() - 1] in '\n.!?:;)]"”’':
+            yield text[start : comma.start()]
+            start = comma.end()
+    yield text[start:]
 
 
 def _tidy(text: str) -> str:
