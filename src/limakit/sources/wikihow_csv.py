@@ -126,7 +126,7 @@ def _articles(rows: list[_Row], name: str) -> Iterator[Article]:
     for title, pieces in together.items():
         pieces = list({row[1:]: row for row in reversed(pieces)}.values())[::-1]  # the same row twice is one
         pieces.sort(key=lambda row: titles[row.title][1])
-        yield from _whole(title, pieces, f"{name}@line{min(row.line for row in pieces)}", {t: n for t, (_, n) in titles.items()})
+        yield from _whole(title, pieces, f"{name}@line{min(row.line for row in pieces)}", titles)
 
 
 def numbered(title: str, titles: dict[str, tuple[str, int]]) -> tuple[str, int]:
@@ -145,13 +145,13 @@ def numbered(title: str, titles: dict[str, tuple[str, int]]) -> tuple[str, int]:
     return title, 1
 
 
-def _whole(title: str, rows: list[_Row], place: str, numbers: dict[str, int]) -> Iterator[Article]:
+def _whole(title: str, rows: list[_Row], place: str, numbers: dict[str, tuple[str, int]]) -> Iterator[Article]:
     """The article of these rows; a second row for one method of wikihowAll.csv is an article of the same title."""
     sections: dict[tuple[int, str], list[Step]] = {}
     more: list[Article] = []
     problem = ""
     for row in rows:
-        key = (numbers[row.title], "" if row.section.casefold() == "steps" else row.section)
+        key = (numbers[row.title][1], "" if row.section.casefold() == "steps" else row.section)
         if row.section:  # wikihowSep.csv: a step
             sections.setdefault(key, []).append(Step(_tidy(row.headline), _tidy(row.text)))
             continue
