@@ -33,7 +33,7 @@ from ..workspace import sha256_json
 from .candidate import Candidate, Text
 from .dialogue import Talk, talk
 from .engine import Task, Work
-from .from_stackexchange import _credited, _names, index_all, scanned
+from .from_stackexchange import credited, index_all, names_of, scanned
 from .html import to_markdown
 from .pool import SCHEMA, batch_of
 
@@ -65,7 +65,7 @@ def offer(source: StackExchangeDialogueSource, path: Path, work: Work) -> Iterat
     results = work.run(judged, [task for some in tasks for task in some], f"judge {source.label}")
     found = [[next(results) for _ in some] for some in tasks]
     next(results, None)
-    names = _names(dumps, found, work)
+    names = names_of(dumps, found, work)
     for dump, tables, plan, judgments, known in zip(dumps, indexed, plans, found, names, strict=True):
         yield from _account(dump, top_answers(tables), plan, judgments, known)
 
@@ -246,7 +246,7 @@ def _gathered(tables: Sequence[pa.Table], rows: np.ndarray, names: dict[int, str
     table = pa.concat_tables(parts).take(pa.array(np.argsort(places))).combine_chunks()
     if names:
         columns = {name: table[name].chunk(0) for name in ("text", "asker", "answerer")}
-        text = pa.array(_credited(columns, names, site), pa.string())
+        text = pa.array(credited(columns, names, site), pa.string())
         table = table.set_column(table.schema.get_field_index("text"), SCHEMA.field("text"), text)
     return table.select(SCHEMA.names)
 

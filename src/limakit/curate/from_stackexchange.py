@@ -64,7 +64,7 @@ def offer(source: StackExchangeSource, path: Path, work: Work) -> Iterator[pa.Re
     results = work.run(judged, [task for some in tasks for task in some], f"judge {source.label}")
     found = [[next(results) for _ in some] for some in tasks]
     next(results, None)
-    names = _names(dumps, found, work)
+    names = names_of(dumps, found, work)
     for dump, tables, judgments, known in zip(dumps, indexed, found, names, strict=True):
         yield from _account(source, dump, top_answers(tables), judgments, known)
 
@@ -221,7 +221,7 @@ def _owner(row: Row) -> int | None:
 # --- the account ----------------------------------------------------------------------------------------------------------------------
 
 
-def _names(dumps: Sequence[Dump], found: Sequence[Sequence[pa.Table]], work: Work) -> list[dict[int, str]]:
+def names_of(dumps: Sequence[Dump], found: Sequence[Sequence[pa.Table]], work: Work) -> list[dict[int, str]]:
     """The names of the users to credit, of each community that has a Users.xml."""
     asked: list[tuple[int, Table, np.ndarray]] = []
     for i, (dump, tables) in enumerate(zip(dumps, found, strict=True)):
@@ -294,11 +294,11 @@ def _taken(found: Sequence[pa.Table], rows: np.ndarray, names: dict[int, str], s
     table = pa.concat_tables([_FOUND.empty_table(), *parts]).combine_chunks().take(pa.array(back)).combine_chunks()
     columns = {name: table[name].chunk(0) if table[name].num_chunks else pa.nulls(0, table[name].type) for name in _FOUND.names}
     if names:
-        columns["text"] = pa.array(_credited(columns, names, site), pa.string())
+        columns["text"] = pa.array(credited(columns, names, site), pa.string())
     return columns
 
 
-def _credited(columns: dict[str, pa.Array], names: dict[int, str], site: Site) -> Iterator[str | None]:
+def credited(columns: dict[str, pa.Array], names: dict[int, str], site: Site) -> Iterator[str | None]:
     """The texts with the names of their authors, where Users.xml has them."""
     for text, asker, answerer in zip(*(columns[name].to_pylist() for name in ("text", "asker", "answerer")), strict=True):
         if text is None or not (asker in names or answerer in names):
