@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tiny import save_base
 
 from limakit.curate.stats import read_set
 from limakit.errors import LimakitError, UsageError
+from limakit.pick import measure, small
 from limakit.pick.options import Options
 from limakit.pick.run import pick
 from limakit.records import Example, read_jsonl, write_jsonl
@@ -170,8 +172,6 @@ def test_wrong_usage_writes_nothing(tmp_path, pool, monkeypatch, by, more, said)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.jsonl").write_text("mine\n")
     before = everything(tmp_path)
-    from pathlib import Path
-
     take, out = more.pop("take", 5), Path(more.pop("out", "o.jsonl"))
     options = Options(**{k: Path(v) if k in ("embeddings", "scores") else v for k, v in more.items()})
     with pytest.raises(UsageError, match=f"(?s){said}"):
@@ -196,32 +196,37 @@ def test_damaged_pools(tmp_path, pool):
 
 
 IFD = """
-import sys
 from pathlib import Path
+from limakit.pick import measure, small
 from limakit.pick import measure, small
 from limakit.pick.options import Options
 from limakit.pick.run import pick
 measure.CHUNK_TOKENS, small.TOKENS = 400, (40, 40)
-pick(Path("pool.jsonl"), by="ifd", take=5, out=Path(sys.argv[1]), options=Options(model="base", device="cpu"), allow_fewer=True)
+pick(Path("pool.jsonl"), by="ifd", take=5, out=Path("cut/o.jsonl"), options=Options(model="base", device="cpu"), allow_fewer=True)
 """
 
 
-def test_kill_9_and_the_same_command_gives_the_same_bytes(tmp_path):
+def test_kill_9_and_the_same_command_gives_the_same_bytes(tmp_path, monkeypatch):
     make_pool(tmp_path / "pool.jsonl", 100)
     save_base(tmp_path / "base", max_position_embeddings=256)
-    command = [sys.executable, "-c", IFD]
-    killed = subprocess.Popen([*command, "cut/o.jsonl"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    killed = subprocess.Popen([sys.executable, "-c", IFD], cwd=tmp_path, stdout=subprocess.DEVNULL)
     kept = tmp_path / "cut" / ".cache" / "pick"
     deadline = time.monotonic() + 60
     while len(list(kept.glob("*.npy"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
+        time.sleep(0.002)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     n = len(list(kept.glob("*.npy")))
     assert n >= 3
     assert not (tmp_path / "cut" / "o.jsonl").exists()
-    for out in ("cut/o.jsonl", "whole/o.jsonl"):
-        subprocess.run([*command, out], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measure, "CHUNK_TOKENS", 400)
+    monkeypatch.setattr(small, "TOKENS", (40, 40))
+    for folder in ("cut", "whole"):
+        pick(
+            Path("pool.jsonl"), by="ifd", take=5, out=Path(folder) / "o.jsonl",
+            options=Options(model="base", device="cpu"), allow_fewer=True,
+        )  # fmt: skip
     assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
     assert len(list(kept.glob("*.npy"))) > n
     assert not list((tmp_path / "cut").rglob(".partial-*"))

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..progress import show_table
+from ..progress import say, show_table
 from ..records import Example
 from ..workspace import atomic_file
 from .rows import NOT_DRAWN, Picks, Rows
@@ -44,5 +44,6 @@ def show_account(by: str, pool: Sequence[Example], picked: Sequence[Example], re
     cells = [[source, f"{n:,}", f"{taken[source]:,}"] for source, n in there.items()]
     if len(there) > 1:
         cells.append(["all", f"{len(pool):,}", f"{len(picked):,}"])
-    fates = f"\nnot fit to be picked: {counts(reasons)}" if reasons else ""
-    show_table(f"picked by {by}{fates}", ["source", "in the pool", "picked"], cells)
+    show_table(f"picked by {by}", ["source", "in the pool", "picked"], cells)
+    if reasons:
+        say(f"not fit to be picked: {counts(reasons)}")
