@@ -10,7 +10,27 @@ from limakit.pick.rows import Rows, drawn_order
 from limakit.pick.vectors import unit_vectors
 from limakit.records import Example, Turn, write_jsonl
 
-WORDS = ["trim", "the", "stems", "and", "stand", "them", "in", "a", "glass", "of", "water", "like", "cut", "flowers", "then", "cover", "the", "leaves", "loosely"]
+WORDS = [
+    "trim",
+    "the",
+    "stems",
+    "and",
+    "stand",
+    "them",
+    "in",
+    "a",
+    "glass",
+    "of",
+    "water",
+    "like",
+    "cut",
+    "flowers",
+    "then",
+    "cover",
+    "the",
+    "leaves",
+    "loosely",
+]
 
 
 def unit_rows(vectors, seed=0, **columns):

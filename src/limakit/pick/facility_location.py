@@ -29,7 +29,7 @@ def facility_location(rows: Rows, take: int) -> Picks:
     assert vectors is not None
     best = np.full(n, -1, np.float32)  # cosine to the nearest pick; -1: as before any
     total = vectors.sum(axis=0, dtype=np.float64)
-    gain = np.empty(n)  # of each row, twice what F gains
+    gain: Floats = np.empty(n)  # of each row, twice what F gains
     for start in range(0, n, COLUMNS):
         gain[start : start + COLUMNS] = n + vectors[start : start + COLUMNS].astype(np.float64) @ total
     free = np.ones(n, bool)
