@@ -56,6 +56,8 @@ POSTS = [
     answer(60, 6),
     question(7, score=2),
     answer(70, 7, OwnerUserId=-1),
+    question(16, OwnerUserId="9" * 20, score=2),
+    answer(160, 16),
     question(8, score=2),
     answer(80, 8, OwnerUserId=108),
     question(9, title="", body="<p></p>", score=1),
@@ -81,7 +83,10 @@ COMMENTS = [
     comment(8, 10, 101, "Thanks!"),
     comment(10, 50, 105, "So?"),
     comment(11, 50, 105, "Hello?"),
-    *(comment(20 + n, post, user, "x") for n, (post, user) in enumerate([(60, 9), (60, 260), (70, 107), (70, -1), (80, 108), (80, 9)])),
+    *(
+        comment(20 + n, post, user, "x")
+        for n, (post, user) in enumerate([(60, 9), (60, 260), (70, 107), (70, -1), (80, 108), (80, 9), (160, 8), (160, 9)])
+    ),
     *(comment(30 + n, 90, user, "x") for n, user in enumerate([109, 290])),
     comment(40, 110, 111, "https://example.org/only-an-address"),
     comment(41, 110, 310, "Yes."),
@@ -102,6 +107,7 @@ FATES = {
     "tea.example-6-dialogue": ("no_account", "of the question"),
     "tea.example-7-dialogue": ("no_account", "of the answer"),
     "tea.example-8-dialogue": ("self_answered", None),
+    "tea.example-16-dialogue": ("no_account", "of the question"),
     "tea.example-9-dialogue": ("empty_prompt", None),
     "tea.example-11-dialogue": ("too_short", "turn 3: 0"),
     "tea.example-12-dialogue": ("too_long", "turn 3: 5000"),

@@ -1,6 +1,7 @@
 """Comments: typed rows, and their text as the site shows it."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,22 @@ def test_a_number_that_is_none(key):
     row = {"Id": "7", "PostId": "2", "UserId": "3", "Text": "Yes."} | {key: "x"}
     with pytest.raises(RowError, match=f"{key} is 'x', expected a whole number"):
         comment_of(row)
+
+
+def test_a_text_longer_than_any_site_allows():
+    row = {"Id": "7", "PostId": "2", "UserId": "3", "Text": "[]" * 5000}
+    assert len(shown(comment_of(row).text)) == 10_000  # in time
+    with pytest.raises(RowError, match="Text has 10001 characters"):
+        comment_of(row | {"Text": row["Text"] + "x"})
+
+
+@pytest.mark.parametrize(
+    "text", ["`" * 9_999 + "a", "`a``" * 2_500, "[" * 10_000, "[a](" * 2_500, "[a](http://b" * 800, "@" + "a:" * 5_000]
+)
+def test_no_text_takes_long(text):
+    began = time.process_time()
+    shown(mention(text)[1])
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ..sources.comments import Comment, comment_html, comment_of, index_comments
 from ..sources.communities import Dump, Site, find_sites
 from ..sources.dump import Table, rows_at
 from ..sources.packed import pack, unpack
-from ..sources.posts import Posts, top_answers
+from ..sources.posts import Posts, number, top_answers
 from ..sources.scan import Row, RowError, parse_row
 from ..sources.stackexchange import author_of, licence_of, tags_of
 from ..workspace import sha256_json
@@ -193,8 +193,7 @@ def judged(folder: Path, files: list[list[str | None]], pairs: str, comments: st
                 found.append(dialogue(made, site, bare, asked, answered, chain))
             except RowError as error:
                 found.append(bare.drop("malformed", str(error)))
-            fit = found[-1].reason is None
-            people.append((int(asked["OwnerUserId"]), int(answered["OwnerUserId"])) if fit else (None, None))
+            people.append((_owner(asked), _owner(answered)) if found[-1].reason is None else (None, None))
     table = pa.Table.from_batches([batch_of(found)])
     for name, users in zip(("asker", "answerer"), zip(*people, strict=True), strict=True):
         table = table.append_column(name, pa.array(users, pa.int64()))
@@ -282,12 +281,12 @@ def dialogue(
     In this order: "no_account" (the asker's or the answerer's is deleted, so nobody knows which comments are theirs), "self_answered",
     "too_few_turns", "empty_prompt", "too_short" and "too_long" (a turn, in characters).
     """
-    asker, answerer = question.get("OwnerUserId"), answer.get("OwnerUserId")
-    if asker is None or answerer is None or not asker.isdecimal() or not answerer.isdecimal():  # -1, which all may edit, is nobody
-        return bare.drop("no_account", "of the question" if asker is None or not asker.isdecimal() else "of the answer")
+    asker, answerer = _owner(question), _owner(answer)
+    if asker is None or answerer is None:
+        return bare.drop("no_account", "of the question" if asker is None else "of the answer")
     if asker == answerer:
         return bare.drop("self_answered")
-    found = talk(int(asker), int(answerer), comments)
+    found = talk(asker, answerer, comments)
     if 1 + len(found.turns) < source.min_turns:
         return bare.drop("too_few_turns", "; ".join(filter(None, (str(1 + len(found.turns)), found.ended))))
     title = " ".join(question.get("Title", "").split())
@@ -328,6 +327,14 @@ def dialogue(
     )
     detail = [f"{len(turns)} turns", f"{found.others} comments by or to others left out" if found.others else "", found.ended]
     return replace(bare, response_chars=len(texts[-1]), text=said, detail="; ".join(filter(None, detail)), review="required")
+
+
+def _owner(row: Row) -> int | None:
+    """The account that a post belongs to; -1, the Community's, is nobody's."""
+    try:
+        return number(row, "OwnerUserId") if not row.get("OwnerUserId", "-").startswith("-") else None
+    except RowError:
+        return None
 
 
 def _said(comments: Sequence[Comment], before: str = "") -> str:

@@ -20,6 +20,7 @@ from .posts import number
 from .scan import Block, Row, RowError, attributes, heads, parse_row
 from .stackexchange import licence_of
 
+LONGEST = 10_000  # characters of a comment; sites allow 600, and markup is looked for in time that grows with the square
 NOBODY = -(2**62)  # the user of a comment whose account is deleted
 SCHEMA = pa.schema([("post", pa.int64()), ("user", pa.int64()), ("at", pa.int64()), ("size", pa.int32()), ("problem", pa.string())])
 # what every dump seen has; a row with another order of attributes is read by expat
@@ -93,9 +94,12 @@ class Comment:
 
 
 def comment_of(row: Row) -> Comment:
-    """The comment of a row. Raises RowError naming the key where a number is none."""
+    """The comment of a row. Raises RowError naming the key where a number is none, or the text longer than any site allows."""
     user = number(row, "UserId") if "UserId" in row else None
-    return Comment(number(row, "Id"), number(row, "PostId"), user, row.get("CreationDate", ""), row.get("Text", ""), licence_of(row))
+    text = row.get("Text", "")
+    if len(text) > LONGEST:
+        raise RowError(f"Text has {len(text)} characters, which no comment has")
+    return Comment(number(row, "Id"), number(row, "PostId"), user, row.get("CreationDate", ""), text, licence_of(row))
 
 
 def comment_html(text: str) -> str:
