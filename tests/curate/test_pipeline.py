@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from dumps import LONG, answer, question, recipe, row, stackexchange, write_site
 
-from limakit.curate.candidates import stackexchange_candidates
+from limakit.curate import pipeline
+from limakit.curate.decisions import Decision, append_decision
 from limakit.curate.pipeline import MANIFEST, OUTPUTS, curate
+from limakit.curate.review import read_review
 from limakit.errors import LimakitError
 from limakit.recipe import read_recipe
-from limakit.recipe_sources import StackExchangeSource
 from limakit.records import Example, Prompt, Provenance, read_jsonl
 from limakit.workspace import check_data, find_workspace
 
@@ -173,8 +174,8 @@ def test_order_of_rows_does_not_matter_and_the_best_of_each_community_are_taken(
         assert (tmp_path / "a" / "data" / name).read_bytes() == (tmp_path / "b" / "data" / name).read_bytes(), name
     rows = candidates(tmp_path / "a" / "data")
     for site in ("coffee", "travel", "chess"):
-        kept = [r["score"] for r in rows if r["site"] == site and r["status"] == "kept"]
-        rest = [r["score"] for r in rows if r["site"] == site and r["status"] == "not_drawn"]
+        kept = [r["score"] for r in rows if r["stratum"] == site and r["status"] == "kept"]
+        rest = [r["score"] for r in rows if r["stratum"] == site and r["status"] == "not_drawn"]
         assert kept and min(kept) > max(rest, default=0)
     assert sum(r["status"] == "kept" for r in rows) == 30
     prompts = [e.prompt for e in read_jsonl(tmp_path / "a" / "data" / "train.jsonl", Example)]
@@ -233,17 +234,30 @@ def test_an_id_that_two_rows_of_one_source_come_to_names_both(tmp_path):
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_a_dialogue_that_comes_to_a_test_prompt_anywhere_leaks(tmp_path, split):
-    """Each turn of the user counts, on both sides, however it is written."""
-    dialogues = [["hi", "Secret test?"], ["Ｓecret\u200b TEST?", "more"], ["hi", "and", "secret  test?"], ["Go on.", "why"], ["hi", "open"]]
+    """Each turn of the user counts, however it is written; of a held dialogue those that are more than a "Go on."."""
+    dialogues = [
+        ["hi", "Secret test?"],
+        ["Ｓecret\u200b TEST?", "more"],
+        ["hi", "and", "secret  test?"],
+        ["Go on and tell me more of it.", "why"],
+        ["Go on.", "why"],
+        ["hi", "open"],
+    ]
     rows = [
         {"turns": [t for user in users for t in ({"role": "user", "text": user}, {"role": "assistant", "text": "z"})]}
         for users in dialogues
     ]
     jsonl(tmp_path / "mine.jsonl", *rows)
-    asked = [{"role": "user", "text": "Tell me."}, {"role": "assistant", "text": "a"}, {"role": "user", "text": "go on."}]
+    asked = [
+        {"role": "user", "text": "Tell me."},
+        {"role": "assistant", "text": "a"},
+        {"role": "user", "text": "go on."},
+        {"role": "assistant", "text": "b"},
+        {"role": "user", "text": "go on and TELL me more of it."},
+    ]
     jsonl(tmp_path / "held.jsonl", {"prompt": "Secret test?"}, {"turns": asked})
     _, data = run(recipe(tmp_path, AUTHORED, f'kind = "authored"\npath = "held.jsonl"\nsplit = "{split}"\nname = "held"'))
-    assert [c["reason"] for c in candidates(data) if c["split"] == "train"] == [f"prompt_in_{split}"] * 4 + [None]
+    assert [c["reason"] for c in candidates(data) if c["split"] == "train"] == [f"prompt_in_{split}"] * 4 + [None, None]
 
 
 def test_duplicate_means_the_same_within_a_source_and_across(tmp_path):
@@ -297,14 +311,73 @@ def test_what_a_link_leads_to_is_hashed_too(tmp_path):
     assert run(path)[0] and read_jsonl(data / "train.jsonl", Example)[0].response == "other"
 
 
-def test_progress_counts_a_file_once_though_it_is_read_twice(tmp_path, monkeypatch):
-    path = write_site(tmp_path, "coffee", [r for i in range(1, 1001) for r in (question(2 * i), answer(2 * i + 1, 2 * i))])
+def test_progress_comes_to_its_total(tmp_path, monkeypatch):
+    write_site(tmp_path / "dumps", "coffee", [r for i in range(1, 1001) for r in (question(2 * i), answer(2 * i + 1, 2 * i))])
     shown = []
     monkeypatch.setattr("limakit.progress.Progress.advance", lambda bar, n=1, **notes: shown.append((bar.label, bar.total, n)))
-    stackexchange_candidates(StackExchangeSource(kind="stackexchange", path="x", take=1), tmp_path, 7)
-    size = path.stat().st_size // 1_000_000
-    assert size >= 1 and {(label, total) for label, total, _ in shown} == {("read coffee", size)}
-    assert sum(n for _, _, n in shown) == size
+    run(recipe(tmp_path, stackexchange(prompt="body", take=1)))
+    totals = {label: total for label, total, _ in shown}
+    assert {"hash the inputs", "read Posts.xml", "judge stackexchange-any"} <= totals.keys()
+    for label, total in totals.items():
+        if total is not None:
+            assert sum(n for name, _, n in shown if name == label) == total, label
+
+
+def test_what_was_read_is_not_read_again_and_what_is_of_no_use_goes(tmp_path, monkeypatch):
+    big_dump(tmp_path / "dumps")
+    jsonl(tmp_path / "mine.jsonl", {"prompt": "p", "response": "r"})
+    read = []
+    offers = {kind: reader.offer for kind, reader in pipeline._KINDS.items()}
+    for kind, reader in pipeline._KINDS.items():
+        monkeypatch.setattr(reader, "offer", lambda source, path, work, kind=kind: read.append(kind) or offers[kind](source, path, work))
+    run(recipe(tmp_path, stackexchange(take=30), AUTHORED))
+    assert read == ["stackexchange", "authored"]
+    run(recipe(tmp_path, stackexchange(take=20, temperature=1.0), AUTHORED))  # other draws from the same candidates
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "q", "response": "r"}\n')
+    run(recipe(tmp_path, stackexchange(take=20), AUTHORED))
+    assert read == ["stackexchange", "authored", "authored"]
+    held = set((tmp_path / ".cache" / "curate").iterdir())
+    run(recipe(tmp_path, stackexchange(take=20, min_answer_score=11), AUTHORED))
+    assert read[3:] == ["stackexchange"]
+    left = set((tmp_path / ".cache" / "curate").iterdir())
+    assert (
+        len(left - held) == 5 == len(held - left)
+    )  # the pool, its list and what was judged of three communities; not what was read of them
+
+
+def test_the_review_goes_round(tmp_path):
+    """What waits stands in the queue with its text; what was decided is in the set, with what was changed."""
+    write_site(
+        tmp_path / "dumps",
+        "coffee",
+        [r for i in range(1, 5) for r in (question(10 * i, f"What is this {i}?", score=9 - i), answer(10 * i + 1, 10 * i))],
+    )
+    path = recipe(tmp_path, stackexchange(take=2, prompt="title", titles="review"))
+    _, data = run(path)
+    assert not (data / "train.jsonl").read_bytes()
+    items = read_review(data / "review.jsonl")
+    assert [(i.id, i.why, i.score) for i in items] == [(f"coffee-{10 * n}", "title_unclear", 9 - n) for n in range(1, 5)]
+    assert (
+        items[0].detail
+        and items[0].turns[0].text == "What is this 1?"
+        and items[0].url == "https://coffee.stackexchange.com/questions/10#11"
+    )
+    assert {c["status"] for c in candidates(data)} == {"unreviewed"} and "| unreviewed | 4 |" in (data / "card.md").read_text()
+    decisions = tmp_path / "decisions.jsonl"
+    append_decision(decisions, Decision(id="coffee-10", action="reject", seen=items[0].seen, note="a riddle"))
+    better = (items[1].turns[0].model_copy(update={"text": "What is a percolator?"}), items[1].turns[1])
+    append_decision(decisions, Decision(id="coffee-20", action="edit", seen=items[1].seen, turns=better))
+    append_decision(decisions, Decision(id="coffee-30", action="accept", seen=items[2].seen))
+    assert run(path)[0], "decisions are an input"
+    assert [e.prompt for e in read_jsonl(data / "train.jsonl", Example)] == ["What is a percolator?", "What is this 3?"]
+    assert [p.changes.endswith("edited by hand") for p in read_jsonl(data / "provenance.jsonl", Provenance)] == [True, False]
+    outcome = {c["id"]: (c["status"], c["reason"], c["detail"]) for c in candidates(data)}
+    assert outcome["coffee-10"] == ("dropped", "rejected", "a riddle") and outcome["coffee-20"] == ("kept", None, None)
+    again = read_review(data / "review.jsonl")
+    assert [(i.id, i.why) for i in again] == [("coffee-40", "title_unclear"), ("coffee-20", ""), ("coffee-30", "")]
+    assert again[1].seen == items[1].seen, "a decision stays good: the queue shows what the source offers"
+    assert "edited by hand" in (data / "attribution.md").read_text()
+    assert run(path)[0] == []
 
 
 def test_a_folder_in_the_way_is_said_and_nothing_touched(tmp_path):

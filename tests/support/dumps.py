@@ -38,10 +38,14 @@ def write_site(root: Path, name: str, rows: Iterable[str], *, newline: str = "\r
     return path
 
 
-def recipe(root: Path, *sources: str, seed: int = 7) -> Path:
-    """A workspace with these [[sources]] tables (given as TOML without the header)."""
+def recipe(root: Path, *sources: str, seed: int = 7, near: float = 1.0) -> Path:
+    """A workspace with these [[sources]] tables (given as TOML without the header). `answer` writes much the same in every answer, so
+    near-duplicates are only looked for where a test asks."""
     root.mkdir(parents=True, exist_ok=True)
-    text = f'name = "t"\nseed = {seed}\n[model]\nbase = "nowhere/nothing"\n' + "".join(f"[[sources]]\n{s}\n" for s in sources)
+    text = (
+        f'name = "t"\nseed = {seed}\n[model]\nbase = "nowhere/nothing"\n[duplicates]\nnear = {near}\n[decontaminate]\nnear = {near}\n'
+        + "".join(f"[[sources]]\n{s}\n" for s in sources)
+    )
     path = root / "lima.toml"
     path.write_text(text)
     return path
@@ -50,4 +54,5 @@ def recipe(root: Path, *sources: str, seed: int = 7) -> Path:
 def stackexchange(**keys: object) -> str:
     import json
 
-    return "\n".join(f"{k} = {json.dumps(v)}" for k, v in ({"kind": "stackexchange", "path": "dumps", "take": 1} | keys).items())
+    usual = {"kind": "stackexchange", "path": "dumps", "take": 1, "titles": "keep"}
+    return "\n".join(f"{k} = {json.dumps(v)}" for k, v in (usual | keys).items())

@@ -8,9 +8,11 @@ leaves the set that was there. While the files are moved a file `.curating` lies
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +35,7 @@ from ..workspace import (
     sha256_json,
     stage_lock,
     sync_folder,
+    write_json,
     write_manifest,
     write_text,
 )
@@ -135,10 +138,16 @@ def _pool(source: Source, path: Path, read: dict[str, Path], work: Work) -> Pool
     """All candidates of a source, from the cache where they lie there."""
     settings = source.model_dump(mode="json", exclude=_DRAW_ONLY)
     name = sha256_json([code_hash(), settings, work.seed, {name: work.content(file) for name, file in read.items()}])[:40] + ".parquet"
-    work.used.add(name)
-    if (work.cache / name).exists():
-        return open_pool(work.cache / name)
-    return write_pool(work.cache / name, _KINDS[source.kind].offer(source, path, work))
+    place, made_from = work.cache / name, work.cache / f"{name}.json"
+    if place.exists() and made_from.exists():
+        pool = open_pool(place)
+    else:
+        alone = replace(work, used=set())
+        pool = write_pool(place, _KINDS[source.kind].offer(source, path, alone))
+        write_json(made_from, sorted(alone.used))
+    work.used.update(json.loads(made_from.read_bytes()))  # a change of the rules will want them again
+    work.used.update((place.name, made_from.name))
+    return pool
 
 
 def _forget(work: Work) -> None:
