@@ -11,26 +11,9 @@ from limakit.pick.vectors import unit_vectors
 from limakit.records import Example, Turn, write_jsonl
 
 WORDS = [
-    "trim",
-    "the",
-    "stems",
-    "and",
-    "stand",
-    "them",
-    "in",
-    "a",
-    "glass",
-    "of",
-    "water",
-    "like",
-    "cut",
-    "flowers",
-    "then",
-    "cover",
-    "the",
-    "leaves",
+    "trim", "the", "stems", "and", "stand", "them", "in", "a", "glass", "of", "water", "like", "cut", "flowers", "then", "cover", "the", "leaves",
     "loosely",
-]
+]  # fmt: skip
 
 
 def unit_rows(vectors, seed=0, **columns):
