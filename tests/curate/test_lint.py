@@ -201,11 +201,28 @@ def test_each_planted_defect_is_found_once_where_it_is(tmp_path, published):
     assert all(f.message for _, _, f in result.findings)
 
 
+def test_references_and_runs_of_words_leak_too(tmp_path):
+    secret, asked = prose("secret", 500), prose("asked", 400)
+    run = " ".join(asked.split()[3:20])
+    train = [
+        *good(3),
+        pair("r", response=f"{secret} {prose('r', 900)}"),
+        pair("s", response=secret + prose("t", 1), source="authored"),
+        pair("n", response=f"{prose('n', 1200)} {run} {prose('m', 90)}"),
+    ]
+    write(tmp_path / "train.jsonl", [line(row, False) for row in train])
+    test = {"id": "t", "source": "t", "turns": [{"role": "user", "text": asked}], "reference": secret}
+    write(tmp_path / "test.jsonl", [json.dumps(test).encode()])
+    result = audit([tmp_path / "train.jsonl", tmp_path / "test.jsonl"])
+    assert found(result) == [(11, "reference_in_test", "error"), (12, "ngram_in_test", "warning")]
+    assert str(tmp_path / "test.jsonl, row 1") in result.findings[0][2].message
+
+
 def test_the_other_row_is_named(tmp_path):
     train = [*good(5), *(row for _, _, row in PLANTED if row["id"] in ("stackexchange-p28", "p35"))]
     files = write_set(tmp_path, train, published=True)
     messages = [finding.message for _, _, finding in audit(files).findings]
-    assert messages[0] == f"its prompt is also a prompt of {tmp_path}/test.jsonl, row 1"
+    assert messages[0] == f"its prompt is also that of {tmp_path}/test.jsonl, row 1"
     assert messages[1] == f"is the beginning of the dialogue in {tmp_path}/train.jsonl, row 11: one dialogue, several rows"
 
 

@@ -32,6 +32,7 @@ class Entry:
     kind: str
     split: Split
     turns: tuple[Turn, ...]
+    reference: str | None = None
     bounds: tuple[int, int] | None = None  # of the response, where the manifest beside the file says so
 
     @property
@@ -121,7 +122,7 @@ def read_entries(path: Path, file: int, told: Mapping[str, Told]) -> Iterator[tu
     named = split_of(path)
     for row, line in jsonl_lines(path):
         try:
-            id, source, turns = _parse(line)
+            id, source, turns, reference = _parse(line)
         except LimakitError as error:
             yield row, Finding("unreadable", "error", "", error.what, _start(line))
             continue
@@ -137,11 +138,12 @@ def read_entries(path: Path, file: int, told: Mapping[str, Told]) -> Iterator[tu
             continue
         said = told.get(source) or told.get(source.split("/")[0])
         kind = said.kind if said and said.kind != "lima" else kind_of(source)
-        yield row, Entry(file, row, id, source, kind, named or ("train" if answered else "test"), turns, said.bounds if said else None)
+        split: Split = named or ("train" if answered else "test")
+        yield row, Entry(file, row, id, source, kind, split, turns, reference, said.bounds if said else None)
 
 
-def _parse(line: bytes) -> tuple[str | None, str, tuple[Turn, ...]]:
-    """(id, source, turns) of a row, whatever their order. Raises LimakitError saying what is wrong."""
+def _parse(line: bytes) -> tuple[str | None, str, tuple[Turn, ...], str | None]:
+    """(id, source, turns, reference) of a row, whatever their order. Raises LimakitError saying what is wrong."""
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -155,13 +157,10 @@ def _parse(line: bytes) -> tuple[str | None, str, tuple[Turn, ...]]:
     try:
         if "conversations" in row:
             lima = LimaRow.model_validate_json(line)
-            return (
-                None,
-                lima.source,
-                tuple(Turn(role="assistant" if i % 2 else "user", text=said) for i, said in enumerate(lima.conversations)),
-            )
+            said = enumerate(lima.conversations)
+            return None, lima.source, tuple(Turn(role="assistant" if i % 2 else "user", text=text) for i, text in said), None
         ours = _Ours.model_validate_json(line)
-        return ours.id, ours.source, ours.turns
+        return ours.id, ours.source, ours.turns, ours.reference
     except ValidationError as error:
         key, what = first_problem(error)
         known = "id, source, turns" if "conversations" not in row else "conversations, source"

@@ -9,14 +9,20 @@ from itertools import pairwise
 
 from ..progress import track
 from ..records import Turn
+from .decontaminate import Guard
 from .defects import excerpt
 from .duplicates import COPY_CHARS, NearIndex, digest, sketch
 from .entries import Entry
-from .finding import Finding
+from .finding import Finding, Level
 from .rules import folded
 
-NEAR = 0.8  # Jaccard similarity of five-word runs, as the recipe's default
-_OWN_WORDS = 24  # folded characters: a shorter turn ("Why is that?") may stand in any dialogue and leaks nothing
+NEAR, RUN = 0.8, 13  # as the recipe's defaults: Jaccard similarity of five-word runs, words in a row
+_SHARES = {
+    "prompt": "its prompt is also that of",
+    "near": "its prompt is nearly that of",
+    "reference": "its response is the reference of",
+    "ngram": "it shares a run of words with",
+}
 Name = Callable[[Entry], str]  # how messages call a row: "test.jsonl, row 3"
 
 # How a prompt begins that goes on with what was said before
@@ -53,37 +59,22 @@ def said(turns: Sequence[Turn]) -> str:
 
 
 def _leaks(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, Finding]]:
-    """Prompts of train that are also of dev or test, and of dev that are also of test."""
-    whole: dict[bytes, Entry] = {}
-    near = NearIndex(NEAR)
-    held = [e for split in ("test", "dev") for e in entries if e.split == split]
-    for n, entry in enumerate(held):
-        for key in _keys(entry):
-            whole.setdefault(key, entry)
-        near.add(str(n), sketch(said(entry.turns)))
-    if not held:
-        return
-    others = [e for e in entries if e.split == "train"]
-    for entry in track(others, "lint: compare with held-out prompts", len(others), "rows"):
-        found = next((whole[key] for key in _keys(entry) if key in whole), None)
-        if found is not None:
-            what = f"its prompt is also a prompt of {name(found)}"
-            yield entry, Finding(f"prompt_in_{found.split}", "error", "the prompt", what, entry.turns[0].text[:80])
-        elif close := near.near(sketch(said(entry.turns))):
-            other = held[int(close.id)]
-            what = f"its prompt is nearly that of {name(other)} ({close.jaccard:.0%} of their runs of five words are shared)"
-            yield entry, Finding(f"near_{other.split}", "error", "the prompt", what, entry.turns[0].text[:80])
-    tests = {key: e for e in held if e.split == "test" for key in _keys(e)}
-    for entry in (e for e in held if e.split == "dev"):
-        if found := next((tests[key] for key in _keys(entry) if key in tests), None):
-            what = f"is also a prompt of {name(found)}"
-            yield entry, Finding("prompt_in_test", "error", "the prompt", what, entry.turns[-1].text[:80])
-
-
-def _keys(entry: Entry) -> list[bytes]:
-    """Digests of all that the user says, and of each turn long enough to be nobody else's."""
-    turns = [turn.text for turn in entry.turns if turn.role == "user"]
-    return [digest(said(entry.turns))] + [digest(text) for text in turns if len(folded(text)) >= _OWN_WORDS and len(turns) > 1]
+    """Rows of train that hold something of dev or test, and of dev something of test, as `decontaminate.Guard` sees it."""
+    guard = Guard(near=NEAR, ngram=RUN)
+    held = [entry for entry in entries if entry.split != "train"]
+    for entry in held:
+        guard.add("test" if entry.split == "test" else "dev", name(entry), entry.turns, entry.reference)
+    asked = [entry for entry in entries if entry.split != "test"] if held else []
+    for entry in track(asked, "lint: compare with held-out prompts", len(asked), "rows"):
+        if problem := guard.problem(entry.turns, entry.split):
+            rule, detail = problem
+            level: Level = "warning" if rule.startswith("ngram") else "error"
+            yield (
+                entry,
+                Finding(
+                    rule, level, "the row", f"{_SHARES[rule.rpartition('_')[0].removesuffix('_in')]} {detail}", entry.turns[0].text[:80]
+                ),
+            )
 
 
 @dataclass
