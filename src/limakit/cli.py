@@ -64,7 +64,8 @@ def init(
 @app.command()
 def curate(
     cluster: Annotated[
-        Optional[str], typer.Option(metavar="ADDRESS", help="Work on this Ray cluster, host:port; default: this machine.", show_default=False)
+        Optional[str],
+        typer.Option(metavar="ADDRESS", help="Work on this Ray cluster, host:port; default: this machine.", show_default=False),
     ] = None,
     recipe: RecipeOption = None,
 ) -> None:
@@ -73,6 +74,143 @@ def curate(
     from .curate.pipeline import curate as run
 
     _wrote(run(workspace, settings, cluster))
+
+
+@app.command()
+def review(
+    source: Annotated[Optional[str], typer.Option(help="Only candidates of this source.", show_default=False)] = None,
+    kept: Annotated[bool, typer.Option("--kept", help="Also what is kept and needs no review.")] = False,
+    reviewer: Annotated[Optional[str], typer.Option(help="Who decides; default $USER.", show_default=False)] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the candidates that wait, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: as JSON, with their texts.")] = False,
+    show: Annotated[Optional[str], typer.Option(metavar="ID", help="Print one candidate as Markdown, to edit.", show_default=False)] = None,
+    accept: Annotated[Optional[list[str]], typer.Option(metavar="ID", help="Accept; repeat for more.", show_default=False)] = None,
+    reject: Annotated[Optional[list[str]], typer.Option(metavar="ID", help="Reject; repeat for more.", show_default=False)] = None,
+    undo: Annotated[Optional[list[str]], typer.Option(metavar="ID", help="As if nobody had looked.", show_default=False)] = None,
+    edit: Annotated[Optional[str], typer.Option(metavar="ID", help="Take it with the words of --file.", show_default=False)] = None,
+    file: Annotated[Optional[Path], typer.Option(help="Markdown, as --show prints it.", show_default=False)] = None,
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    recipe: RecipeOption = None,
+) -> None:
+    """Look at candidates that a person must judge: accept, reject, edit. Without options, one at a time in the terminal."""
+    workspace, _ = _open(recipe)
+    from .curate import desk
+    from .errors import UsageError
+
+    decisions = bool(accept or reject or undo or edit or file)
+    if list_ + (show is not None) + decisions > 1 or (as_json and not list_) or (note and not decisions):
+        raise UsageError(
+            "these options do not go together", remedy="list, show one, or decide; --json goes with --list, --note with a decision"
+        )
+    if list_:
+        desk.list_candidates(workspace, source=source, kept=kept, as_json=as_json)
+    elif show is not None:
+        desk.show_candidate(workspace, show)
+    elif decisions:
+        desk.decide(
+            workspace, accept=accept or (), reject=reject or (), undo=undo or (), edit=edit, file=file, note=note, reviewer=reviewer
+        )
+    else:
+        desk.review(workspace, source=source, kept=kept, reviewer=reviewer)
+
+
+def _bounds(text: str | None) -> tuple[int, int] | None:
+    from .errors import UsageError
+
+    low, colon, high = (text or ":").partition(":")
+    if text is None:
+        return None
+    if not colon or not low.isdecimal() or not high.isdecimal() or int(low) > int(high):
+        raise UsageError(f"--bounds {text!r} are no bounds", remedy="write two numbers of characters, e.g. --bounds 1200:4096")
+    return int(low), int(high)
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sets of ours or in the published format, audited together.")],
+    tokenizer: Annotated[
+        Optional[str], typer.Option(help="Count tokens with this model's tokenizer; default: the recipe's base.", show_default=False)
+    ] = None,
+    max_tokens: Annotated[
+        Optional[int], typer.Option(min=2, help="Where training will cut; default: the recipe's, or 2,048.", show_default=False)
+    ] = None,
+    bounds: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="LOW:HIGH", help="Characters of every response; default 1200:4096 for those from Stack Exchange.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Every finding, not only the first of each rule.")] = False,
+    recipe: RecipeOption = None,
+) -> None:
+    """Audit sets for the defects of the published data and their like; exit code 1 where there are errors."""
+    from .curate.lint import lint as run
+
+    code = run(
+        files, tokenizer=tokenizer, max_tokens=max_tokens, bounds=_bounds(bounds), as_json=as_json, show_all=show_all, recipe_path=recipe
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A set of ours.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to put it.")],
+) -> None:
+    """Write a set in the published LIMA format; dialogues stay whole. Ids, tags and provenance have no place there."""
+    from .curate.stats import read_rows
+    from .errors import UsageError
+    from .sources.lima import write_lima
+
+    if out.exists() and out.samefile(file):
+        raise UsageError("is the set itself", where=out, remedy="choose another name")
+    rows = read_rows(file)
+    write_lima(out, rows)
+    _wrote([out])
+
+
+@app.command()
+def pick(
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help="A set of ours or in the published format.")],
+    by: Annotated[str, typer.Option(help="random, longest, ifd, k_center, facility_location, rating, deita or score.")],
+    take: Annotated[int, typer.Option(help="How many.")],
+    out: Annotated[Path, typer.Option(help="Where to put them: a .jsonl; scores and a manifest lie beside it.")],
+    seed: Annotated[int, typer.Option(help="For draws and ties.")] = 7,
+    model: Annotated[Optional[str], typer.Option(help="ifd: a small causal LM, a folder or hub id.", show_default=False)] = None,
+    embeddings: Annotated[
+        Optional[Path], typer.Option(help="k_center, facility_location, deita: .npy, .npz, .safetensors or .parquet.", show_default=False)
+    ] = None,
+    embed_model: Annotated[
+        Optional[str], typer.Option(help="Instead of --embeddings: a small causal LM to make them with.", show_default=False)
+    ] = None,
+    scores: Annotated[Optional[Path], typer.Option(help="score, deita: .jsonl or .parquet with id and scores.", show_default=False)] = None,
+    tokenizer: Annotated[Optional[str], typer.Option(help="longest: count tokens.", show_default=False)] = None,
+    rubric: Annotated[Optional[str], typer.Option(help="rating: ours or a path.", show_default=False)] = None,
+    at_least: Annotated[Optional[float], typer.Option(help="rating, score: the lowest that is picked.", show_default=False)] = None,
+    max_similarity: Annotated[Optional[float], typer.Option(help="deita: cosine; default 0.9.", show_default=False)] = None,
+    keep_above_1: Annotated[bool, typer.Option("--keep-above-1", help="ifd: pick also rows from 1 on.")] = False,
+    device: Annotated[Optional[str], typer.Option(help="auto, cpu or cuda, where a model is run.", show_default=False)] = None,
+    allow_fewer: Annotated[bool, typer.Option("--allow-fewer", help="Go on with fewer rows than --take.")] = False,
+    recipe: RecipeOption = None,
+) -> None:
+    """Pick rows from any pool by a named strategy: the selection baselines."""
+    from .pick.options import Options
+    from .pick.run import pick as run
+
+    options = Options(
+        model=model,
+        embeddings=embeddings,
+        embed_model=embed_model,
+        scores=scores,
+        tokenizer=tokenizer,
+        rubric=rubric,
+        at_least=at_least,
+        max_similarity=max_similarity,
+        keep_above_1=keep_above_1,
+        device=device,
+    )
+    _wrote(run(pool, by=by, take=take, out=out, seed=seed, options=options, allow_fewer=allow_fewer, recipe=recipe))
 
 
 @app.command()
