@@ -64,8 +64,14 @@ class _Writer:
             self.blocks.append((kind, text))
 
     def prose(self, text: str) -> None:
+        if text == "\n":  # what stands between most tags; the same as below, without looking
+            if self.line and not self.line[-1].endswith((" ", "\n")):
+                self.line.append(" ")
+            self.after_gap = True
+            return
         had = len(text)
-        text = _SPACE.sub(" ", text)
+        if "\n" in text or "  " in text or "\t" in text or "\r" in text or "\f" in text:
+            text = _SPACE.sub(" ", text)
         if "://" in text or "www." in text.lower():  # what every address has; the pattern is slow to find none
             text = _SPACE.sub(" ", _ADDRESSES.sub("", text))
         opening = _PAIRS.get(text[:1])

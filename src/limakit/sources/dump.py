@@ -20,7 +20,7 @@ import pyarrow as pa
 from ..errors import LimakitError, UsageError
 from .scan import BLOCK, REMEDY, Opening, Scan, file_bytes, read_opening, truncated
 
-RANGE = 128_000_000  # bytes of a file that one process scans at a time
+RANGE = 256_000_000  # bytes of a file that one process scans at a time
 TABLES = ("Posts", "Users", "Comments")
 _PART = re.compile(r"-(posts|users|comments)(?:\.7z)?$", re.IGNORECASE)
 _UNREAD = re.compile(r"-(?:posthistory|postlinks|tags|votes|badges)\.7z$", re.IGNORECASE)

@@ -14,17 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from .dump import Table, scan_of
-from .scan import Block, Row, RowError, attributes, heads, parse_row
+from .post_heads import ANSWER, ODD, QUESTION, read_heads
+from .scan import Block, Row, RowError, parse_row
 
-QUESTION, ANSWER = "1", "2"  # PostTypeId; 3 to 8 are wiki pages, tag texts, nominations and the like
 PLANTED = frozenset({1000000001, 1000000010})  # fake posts that the publisher plants in its dumps to recognise copies
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
-_DIGITS = rb'"(-?\d{1,18})"'
-_HEAD = re.compile(
-    attributes("Id") + _DIGITS + rb' PostTypeId="(?:'
-    rb'1" (?:AcceptedAnswerId="[^"<]*" )?CreationDate="[^"<]*" Score=' + _DIGITS + rb'|2" ParentId=' + _DIGITS + rb' CreationDate="[^"<]*" Score='
-    + _DIGITS + rb'|[3-9]")'
-)  # fmt: skip
 _IS_QUESTION, _IS_ANSWER, _IS_PLANTED, _IS_BAD = range(4)
 SCHEMA = pa.schema(
     [
@@ -73,28 +67,26 @@ def index_posts(path: Path, member: str | None = None, start: int = 0, stop: int
 
 def _posts(block: Block) -> tuple[dict[str, np.ndarray], list[tuple[int, int, str]]]:
     """Questions, answers and planted questions of a block in columns, and its damaged rows: (byte, size, what is wrong)."""
-    found, odd = heads(block, _HEAD)
-    ids, asked, parents, answered = zip(*found, strict=True)
-    is_answer = np.array([bool(text) for text in answered])
-    is_question = np.array([bool(text) for text in asked])
+    kind, id, parent, score = read_heads(block)
     columns = {
-        "kind": np.where(is_answer, _IS_ANSWER, _IS_QUESTION).astype(np.int8),
-        "id": _numbers(ids),
-        "parent": _numbers(parents),
-        "score": _numbers([a or b for a, b in zip(asked, answered, strict=True)]),
+        "id": id,
+        "parent": parent,
+        "score": score,
         "at": block.starts + block.base,
         "size": (block.ends - block.starts).astype(np.int32),
     }
-    keep = is_answer | is_question
+    columns["kind"] = np.where(kind == ANSWER, _IS_ANSWER, _IS_QUESTION).astype(np.int8)
+    keep = (kind == ANSWER) | (kind == QUESTION)
+    odd = np.flatnonzero(kind == ODD).tolist()
     bad = []
     for i in odd:
         try:
             row = parse_row(block.row(i))
-            kind = row.get("PostTypeId")
-            if kind in (QUESTION, ANSWER):
+            if row.get("PostTypeId") in ("1", "2"):  # 3 to 8 are wiki pages, tag texts, nominations and the like
+                answers = row["PostTypeId"] == "2"
                 columns["id"][i], columns["score"][i] = number(row, "Id"), number(row, "Score")
-                columns["parent"][i] = number(row, "ParentId") if kind == ANSWER else 0
-                columns["kind"][i] = _IS_ANSWER if kind == ANSWER else _IS_QUESTION
+                columns["parent"][i] = number(row, "ParentId") if answers else 0
+                columns["kind"][i] = _IS_ANSWER if answers else _IS_QUESTION
                 keep[i] = True
         except RowError as error:
             bad.append((int(columns["at"][i]), int(columns["size"][i]), str(error)))
@@ -102,10 +94,6 @@ def _posts(block: Block) -> tuple[dict[str, np.ndarray], list[tuple[int, int, st
     keep &= ~(planted & (columns["kind"] == _IS_ANSWER))
     columns["kind"][planted] = _IS_PLANTED
     return {name: values[keep] for name, values in columns.items()}, bad
-
-
-def _numbers(texts: Sequence[bytes]) -> np.ndarray:
-    return np.fromiter((int(text) if text else 0 for text in texts), np.int64, len(texts))
 
 
 def _best_answers(columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import LimakitError
 
 Row = dict[str, str]
-BLOCK = 1 << 20
+BLOCK = 1 << 19  # larger ones are mapped afresh for each reading, which takes three times as long
 LONGEST = 1 << 26  # bytes of one row; a file without any "<" must not fill the memory
 _LONGEST_OPENING = 1 << 24  # of comments before the root; one that never ends must not fill the memory either
 _LT = ord("<")
