@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,17 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..recipe_sources import StackExchangeDialogueSource
-from ..records import Provenance, Turn
-from ..sources.comments import Comment, comment_html, comment_of, index_comments, mention
+from ..sources.comments import comment_of, index_comments
 from ..sources.communities import Dump, Site, find_sites
 from ..sources.dump import Table, rows_at
 from ..sources.packed import pack, unpack
-from ..sources.posts import Posts, number, top_answers
+from ..sources.posts import Posts, top_answers
 from ..sources.scan import Row, RowError, parse_row
-from ..sources.stackexchange import author_of, licence_of, tags_of
 from ..workspace import sha256_json
-from .candidate import Candidate, Text
-from .dialogue import Talk, talk
+from .candidate import Candidate
+from .dialogue import dialogue, owner_of
 from .engine import Task, Work
 from .from_stackexchange import credited, index_all, names_of, scanned
-from .html import to_markdown
 from .pool import SCHEMA, batch_of
 
 AT_ONCE = 4_000  # questions whose rows one task reads
@@ -193,7 +190,7 @@ def judged(folder: Path, files: list[list[str | None]], pairs: str, comments: st
                 found.append(dialogue(made, site, bare, asked, answered, chain))
             except RowError as error:
                 found.append(bare.drop("malformed", str(error)))
-            people.append((_owner(asked), _owner(answered)) if found[-1].reason is None else (None, None))
+            people.append((owner_of(asked), owner_of(answered)) if found[-1].reason is None else (None, None))
     table = pa.Table.from_batches([batch_of(found)])
     for name, users in zip(("asker", "answerer"), zip(*people, strict=True), strict=True):
         table = table.append_column(name, pa.array(users, pa.int64()))
@@ -268,85 +265,3 @@ def _plain(dump: Dump, posts: Posts, which: np.ndarray, fates: np.ndarray) -> pa
         "detail": pc.if_else(pa.array(fates == _SCORE), scores.cast(pa.string()), details),
     }
     return pa.table([columns.get(f.name, pa.nulls(len(which), f.type)) for f in SCHEMA], schema=SCHEMA)
-
-
-# --- one dialogue ---------------------------------------------------------------------------------------------------------------------
-
-
-def dialogue(
-    source: StackExchangeDialogueSource, site: Site, bare: Candidate, question: Row, answer: Row, comments: Sequence[Comment]
-) -> Candidate:
-    """The dialogue of a question, its top answer and all comments under that, or why there is none.
-
-    In this order: "no_account" (the asker's or the answerer's is deleted, so nobody knows which comments are theirs), "self_answered",
-    "too_few_turns", "empty_prompt", "too_short" and "too_long" (a turn, in characters).
-    """
-    asker, answerer = _owner(question), _owner(answer)
-    if asker is None or answerer is None:
-        return bare.drop("no_account", "of the question" if asker is None else "of the answer")
-    if asker == answerer:
-        return bare.drop("self_answered")
-    found = talk(asker, answerer, comments)
-    if 1 + len(found.turns) < source.min_turns:
-        return bare.drop("too_few_turns", "; ".join(filter(None, (str(1 + len(found.turns)), found.ended))))
-    title = " ".join(question.get("Title", "").split())
-    prompt = "\n\n".join(filter(None, (title, to_markdown(question.get("Body", "")))))
-    if not prompt.strip():
-        return bare.drop("empty_prompt")
-    texts = [prompt, _said(found.turns[0], to_markdown(answer.get("Body", ""))), *(_said(turn) for turn in found.turns[1:])]
-    for n, text in enumerate(texts, start=1):
-        if len(text) < max(source.turn_chars[0], 1):
-            return bare.drop("too_short", f"turn {n}: {len(text)}")
-        if len(text) > source.turn_chars[1]:
-            return bare.drop("too_long", f"turn {n}: {len(text)}")
-    turns = tuple(Turn(role="assistant" if n % 2 else "user", text=text) for n, text in enumerate(texts))
-    provenance = Provenance(
-        id=bare.id,
-        source=source.label,
-        url=bare.url,
-        authors=(
-            author_of(question, site, "question"),
-            author_of(answer, site, "answer"),
-            author_of(question, site, "comments"),
-            author_of(answer, site, "comments"),
-        ),
-        licence=_licence(question, answer, found),
-        changes="a question's title and body, its top answer and the comments of both authors under it, as a dialogue; "
-        + (f"{found.others} comments by or to others left out; " if found.others else "")
-        + "HTML turned into Markdown; links, images, opening @names and other markup removed",
-        site=site.host,
-        title=title or None,
-    )
-    train = source.split == "train"
-    said = Text(
-        source=source.label,
-        turns=turns if train else turns[:-1],
-        reference=None if train else turns[-1].text,
-        tags=tags_of(question),
-        provenance=provenance,
-    )
-    detail = [f"{len(turns)} turns", f"{found.others} comments by or to others left out" if found.others else "", found.ended]
-    return replace(bare, response_chars=len(texts[-1]), text=said, detail="; ".join(filter(None, detail)), review="required")
-
-
-def _owner(row: Row) -> int | None:
-    """The account that a post belongs to; -1, the Community's, is nobody's."""
-    try:
-        return number(row, "OwnerUserId") if not row.get("OwnerUserId", "-").startswith("-") else None
-    except RowError:
-        return None
-
-
-def _said(comments: Sequence[Comment], before: str = "") -> str:
-    """The text of a turn: each comment a paragraph."""
-    return "\n\n".join(filter(None, (before, *(to_markdown(comment_html(mention(c.text)[1])) for c in comments))))
-
-
-def _licence(question: Row, answer: Row, found: Talk) -> str:
-    """The licence of all parts, or each with its parts."""
-    parts: dict[str, list[str]] = {}
-    for licence, part in [(licence_of(question), "question"), (licence_of(answer), "answer")]:
-        parts.setdefault(licence, []).append(part)
-    for licence in dict.fromkeys(c.licence for turn in found.turns for c in turn):
-        parts.setdefault(licence, []).append("comments")
-    return next(iter(parts)) if len(parts) == 1 else ", ".join(f"{licence} ({' and '.join(of)})" for licence, of in parts.items())
