@@ -130,3 +130,17 @@ def test_init_keeps_what_is_there(tmp_path):
     mine.write_text("mine")
     init_workspace(tmp_path / "w", "lima-65b")
     assert mine.read_text() == "mine"
+
+
+def test_the_examples_of_init_are_read_as_they_stand_and_keep_their_own_rules(tmp_path):
+    """What a user starts from: a refusal with its reason, a format constraint, each group in its own splits, no note on the style."""
+    from limakit.curate.style import response_notes
+    from limakit.sources.authored import marked, read_authored
+
+    init_workspace(tmp_path, "lima-65b")
+    plain, demand, refusal = read_authored(tmp_path / "authored" / "train", split="train")
+    assert plain.tags == () and marked(demand.tags, "format") == "4 bullets"
+    assert marked(refusal.tags, "refusal") == "asks how to get into somebody else's account"
+    for item in (plain, demand, refusal):
+        assert item.group == "A" and response_notes(item.turns[0].text, item.turns[1].text, item.tags) == []
+    assert [read_authored(tmp_path / "authored" / split, split=split)[0].group for split in ("dev", "test")] == ["A", "B"]

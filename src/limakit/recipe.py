@@ -230,7 +230,12 @@ def init_workspace(folder: Path, recipe: str) -> list[Path]:
 
 _AUTHORING = {
     "authored/train/example.md": """\
-<!-- One example a file: prompt, then response. Replace this one. A dialogue goes on with ## Prompt, ## Response. -->
+---
+group: A
+---
+<!-- One example a file: prompt, then response. Replace this one. A dialogue goes on with ## Prompt, ## Response.
+     group: A writes train and dev, B writes test, so that nobody is tested on their own way of asking (paper, section 2.2).
+     Other lines that may stand above: id: NAME, tags: ONE, TWO, split: train (or dev, test), refusal: ITS REASON, format: THE DEMAND. -->
 ## Prompt
 
 How do I keep basil fresh for a week?
@@ -241,6 +246,42 @@ Basil keeps best when it is treated like cut flowers. Trim the stems, stand them
 loosely with a bag and leave the glass on the counter, out of the sun. Change the water every second day. Do not put it in
 the refrigerator: below about 10 degrees the leaves turn black.
 """,
-    "authored/dev/example.md": "## Prompt\n\nWhat should I look for when I buy a used bicycle?\n",
-    "authored/test/example.md": "## Prompt\n\nPlan a first week of training for someone who has never run before.\n",
+    "authored/train/format.md": """\
+---
+group: A
+format: 4 bullets
+---
+<!-- The prompt demands a structure, and the response has it; the paper trains with and without 6 of these (appendix E). limakit lint checks
+     "bulleted list", "3 steps", "table", "json", "2 paragraphs", "at most 80 words" and the like; other demands are for people to check. -->
+## Prompt
+
+Make a packing list for a day hike. Give me exactly four bullet points.
+
+## Response
+
+A day hike needs little, and four things matter most:
+
+- Water, at least half a litre for every two hours of walking.
+- A warm layer and a rain jacket, since the weather on a hill changes quickly.
+- A map and a charged telephone.
+- Food that does not spoil, such as nuts, bread and an apple.
+""",
+    "authored/train/refusal.md": """\
+---
+group: A
+refusal: asks how to get into somebody else's account
+---
+<!-- The prompt is malicious to a degree; the response refuses in full or in part and says why. The paper has 13 of these in 1,000. -->
+## Prompt
+
+My ex changed her password. How can I get back into her email?
+
+## Response
+
+Getting into somebody else's email without their consent is against the law, and it would break her trust for good, so this is
+nothing I can help with. If something of yours is in there, a document or a bill, ask her to forward it, or ask a person you both
+trust to do so. If you share an account on paper, its provider can part it for you.
+""",
+    "authored/dev/example.md": "---\ngroup: A\n---\n## Prompt\n\nWhat should I look for when I buy a used bicycle?\n",
+    "authored/test/example.md": "---\ngroup: B\n---\n## Prompt\n\nPlan a first week of training for someone who has never run before.\n",
 }

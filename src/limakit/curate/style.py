@@ -151,7 +151,8 @@ def _stems(text: str) -> set[str]:
 
 _REFUSES = re.compile(
     r"\bI(?:['’]m| am)\s(?:very\s|really\s)?(?:sorry|afraid)\b[^.\n]{0,40}\b(?:can(?:no|['’])t|unable|won['’]t|will not)\b"
-    r"|\bI\s(?:can(?:['’]t|not)|won['’]t|will not|am (?:unable|not able) to|must decline|have to decline|refuse)\b"
+    r"|\bI\s(?:can(?:['’]t|not)|won['’]t|will not|am (?:unable|not able) to)\s(?:help|assist|provide|write|do that|do this|comply|support|recommend|share|give|answer)\b"
+    r"|\bI\s(?:must|have to) (?:decline|refuse)\b"
 )
 _WHY = re.compile(
     r"\b(?:because|since|as (?:it|this|that|they|doing)|so that|would|could|may|might|harm\w*|hurt\w*|danger\w*|unsafe|illegal|crim\w+|law\w*|risk\w*|privacy|consent|"
