@@ -1,6 +1,7 @@
 """Selecting from pools: decisions are taken in, repeats and leaks go, draws are spread and stable, every candidate has a fate."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -190,3 +191,12 @@ def test_quotas_are_exact_and_the_order_of_candidates_without_a_rank_does_not_ma
         two = run(folder, source, [rows[i] for i in order])
         assert {c.id for c in one.kept} == {c.id for c in two.kept} and len(one.kept) == take
         assert sum(one.counts.values()) == 30 and one.counts == two.counts
+
+
+def test_a_question_and_the_dialogue_under_it_are_one_post(tmp_path):
+    state = chosen()
+    test = AuthoredSource(kind="authored", path="t", split="test")
+    run(tmp_path, test, [fit(1, train=False)], state=state)
+    source = StackExchangeSource(kind="stackexchange", path="d", take=1, allow_fewer=True)
+    dialogue = replace(fit(2), id="x-1-dialogue")
+    assert run(tmp_path, source, [dialogue], state=state).fates == {0: ("prompt_in_test", "x-1-dialogue")}

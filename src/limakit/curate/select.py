@@ -72,6 +72,11 @@ class _Fit:
     detail: str
 
 
+def _post(c: Candidate) -> str:
+    """What a candidate is made from: a question and the dialogue under its answer are one post."""
+    return c.id.removesuffix("-dialogue")
+
+
 class Repeats:
     """Texts that are there already: posts by id, prompts and long responses, equal or (`near` below 1) nearly so."""
 
@@ -83,7 +88,7 @@ class Repeats:
 
     def problem(self, c: Candidate, seen: Seen) -> tuple[str, str] | None:
         """(reason, detail) where `c` repeats something, else None."""
-        if seen.prints.prompt in self.prompts or (c.stratum and c.id in self.posts):
+        if seen.prints.prompt in self.prompts or (c.stratum and _post(c) in self.posts):
             return "duplicate", ""
         if any(print in self.responses for print in seen.prints.responses):
             return "duplicate_response", ""
@@ -97,7 +102,7 @@ class Repeats:
         self.prompts.add(seen.prints.prompt)
         self.responses.update(seen.prints.responses)
         if c.stratum:
-            self.posts.add(c.id)
+            self.posts.add(_post(c))
         if seen.prompt is not None:
             self.near_prompts.add(c.id, seen.prompt)
         if seen.response is not None:
@@ -132,7 +137,7 @@ class Chosen:
         for other in ("test", "dev"):
             if other == split:
                 break
-            if c.stratum and c.id in self.kept[other].posts:
+            if c.stratum and _post(c) in self.kept[other].posts:
                 return f"prompt_in_{other}", c.id
         return self.guard.problem(c.turns, split) or self.kept[split].problem(c, seen)
 
