@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ..records import Turn
 from .finding import Finding, Level
-from .rules import cites_other_answers, fences, first_person, folded, names_site, prose, without_code
+from .rules import broken_rules, fences, folded, prose, without_code
 
 BOUNDS = (1200, 4096)  # characters of a Stack Exchange answer (paper, section 2.1)
 
@@ -33,7 +33,6 @@ _SPECIAL = re.compile(r"<\|[a-z][\w-]{1,30}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:st
 _EDIT = re.compile(r"^\W{0,6}(?:EDIT|Edit|UPDATE|Update|PS EDIT)(?:\s?#?\d{1,2})?\W{0,4}:", re.MULTILINE)
 _THIS_ARTICLE = re.compile(r"\b[Tt]his\s(?:wikiHow|(?:\w+\s)?article)\b|\b[Ii]n\sthis\sarticle\b|\bthe\sarticle\s(?:above|below)\b")
 _WIKIHOW = re.compile(r"\bwikihow\b", re.IGNORECASE)
-_RULES = {"first_person": first_person, "cites_other_answers": cites_other_answers, "names_site": names_site}
 _SAYS = {"first_person": "the author speaks of themself", "cites_other_answers": "refers to other answers or people on the page", "names_site": "speaks of the site"}  # fmt: skip
 
 
@@ -164,9 +163,8 @@ def _place(text: str, found: str) -> tuple[int, int]:
 
 def _of_voice(text: str, kind: str) -> Iterator[Found]:
     if kind in ("", "stackexchange"):
-        for rule, broken in _RULES.items():
-            if words := broken(text):
-                yield rule, "error" if kind else "warning", f"{_SAYS[rule]}: {words!r}", *_place(text, words)
+        for rule, words in broken_rules(text, list(_SAYS)):
+            yield rule, "error" if kind else "warning", f"{_SAYS[rule]}: {words!r}", *_place(text, words)
     if kind in ("", "wikihow") and (found := _THIS_ARTICLE.search(prose(text))):
         yield "this_article", "error" if kind else "warning", f"speaks of the page it comes from: {found[0]!r}", *_place(text, found[0])
     if found := _WIKIHOW.search(text):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from ..progress import track
-from ..records import Turn
 from .decontaminate import Guard
 from .defects import excerpt
-from .duplicates import COPY_CHARS, NearIndex, digest, sketch
+from .duplicates import COPY_CHARS, Near, NearIndex, Sketch, digest_folded, sketch_words, word_hashes, words_folded
 from .entries import Entry
 from .finding import Finding, Level
 from .rules import folded
@@ -33,8 +31,8 @@ _GOES_ON = re.compile(
     | (?:what|how)\sabout\b | (?:what|and)\sif\s(?:that|it|they|this)\b
     | (?:you|as\syou)\s(?:just\s|also\s)?(?:said|say|mentioned|mention|wrote|told|suggested|suggest|recommended|recommend)\b
     | (?:in|on)\syour\s(?:answer|response|example|list|last|first|second|previous|\w+\spoint)\b
-    | in\sthat\scase\b | (?:why|how)\s(?:is|does|do|did|would|can)\s(?:that|they)\b | why\s(?:that|not)\b
-    | which\s(?:one\b|of\s(?:them|these|those)\b) | (?:is|are|does|do|can|will|would)\s(?:they|that\b(?!\s\w+\s(?:is|are)))
+    | in\sthat\scase\b | (?:why|how)\s(?:is|does|do|did|would|can)\s(?:that|they)\b | why\s(?:that\b|not\W*$)
+    | which\s(?:one\b(?!\sof)|of\s(?:them|these|those)\b) | (?:is|are|does|do|can|will|would)\s(?:they|that\b(?!\s\w+\s(?:is|are)))
     | (?:please\s)?(?:continue|go\son|keep\sgoing|tell\sme\smore|say\smore|elaborate)\b
     | (?:can|could)\syou\s(?:please\s)?(?:elaborate|expand\son\s(?:that|it|this|the)|explain\s(?:that|it)\b|clarify\s(?:that|it)\b|(?:rephrase|rewrite|shorten|summari[sz]e|repeat)\s(?:that|it|your)\b|make\s(?:it|that)\b|give\sme\s(?:more|another|an?\sexample\W*$))
     | (?:make|rewrite|rephrase|shorten|translate|turn)\s(?:it|that|them)\b
@@ -51,11 +49,6 @@ def kin_findings(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, 
     yield from _within_train([e for e in entries if e.split == "train"], name)
     for split in ("dev", "test"):
         yield from _copies_of_prompts([e for e in entries if e.split == split], name)
-
-
-def said(turns: Sequence[Turn]) -> str:
-    """All that the user says."""
-    return "\n".join(turn.text for turn in turns if turn.role == "user")
 
 
 def _leaks(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, Finding]]:
@@ -88,31 +81,37 @@ class _Seen:
     near_responses: NearIndex = field(default_factory=lambda: NearIndex(NEAR))
 
 
+Folded = tuple[str, ...]  # the turns of an entry as `rules.folded` makes them
+
+
 def _within_train(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, Finding]]:
-    parts = {key: (e, n) for e in entries if len(e.turns) > 2 for key, n in _parts(e.turns)}
+    turns: list[Folded] = [tuple(folded(turn.text) for turn in entry.turns) for entry in entries]
+    parts = {key: (e, n) for e, said in zip(entries, turns, strict=True) if len(said) > 2 for key, n in _parts(said)}
     cut: set[int] = set()
     for i, entry in enumerate(entries):
-        of, n = parts.get(_whole(entry.turns), (entry, 0))
+        of, n = parts.get(_whole(turns[i]), (entry, 0))
         if n:
             cut.add(i)
             what = f"is exchange {n} of the dialogue in {name(of)}" if n > 0 else f"is the beginning of the dialogue in {name(of)}"
             yield entry, Finding("flattened_dialogue", "error", "the row", f"{what}: one dialogue, several rows", entry.turns[0].text[:80])
-    for i, (one, two) in enumerate(pairwise(entries), start=1):
-        if one.file == two.file and one.source == two.source and i not in cut and (finding := _goes_on(one, two, name)):
+    for i in range(1, len(entries)):
+        one, two = entries[i - 1], entries[i]
+        if one.file == two.file and one.source == two.source and i not in cut and (problem := _goes_on(two, turns[i - 1], turns[i])):
             cut.add(i)
-            yield two, finding
+            level, what, quoted = problem
+            yield two, Finding("flattened_dialogue", level, "the prompt", what.format(row=name(one)), quoted)
     seen = _Seen()
     for i, entry in enumerate(track(entries, "lint: look for copies", len(entries), "rows")):
-        finding = _copy(entry, seen, name)
+        finding = _copy(entry, turns[i], seen, name)
         if finding and i not in cut:
             yield entry, finding
 
 
-def _whole(turns: Sequence[Turn]) -> bytes:
-    return digest("\x1e".join(folded(turn.text) for turn in turns))
+def _whole(turns: Folded) -> bytes:
+    return digest_folded("\x1e".join(turns))
 
 
-def _parts(turns: Sequence[Turn]) -> Iterator[tuple[bytes, int]]:
+def _parts(turns: Folded) -> Iterator[tuple[bytes, int]]:
     """(digest, n) of what a dialogue could be cut into: its exchanges, numbered, and its beginnings (-1)."""
     for end in range(2, len(turns), 2):
         yield _whole(turns[:end]), -1
@@ -120,52 +119,54 @@ def _parts(turns: Sequence[Turn]) -> Iterator[tuple[bytes, int]]:
         yield _whole(turns[start : start + 2]), start // 2 + 1
 
 
-def _goes_on(one: Entry, two: Entry, name: Name) -> Finding | None:
-    """Whether a row's prompt goes on with the row before it."""
-    prompt, answer = two.turns[0].text, one.turns[-1].text
-    if len(answer) >= 60 and folded(answer) in folded(prompt):
-        what = f"its prompt holds the whole response of {name(one)}: one dialogue, several rows"
-        return Finding("flattened_dialogue", "error", "the prompt", what, prompt[:80])
+def _goes_on(entry: Entry, before: Folded, turns: Folded) -> tuple[Level, str, str] | None:
+    """Whether a row's prompt goes on with the row before it: (level, message with {row} in it, excerpt)."""
+    prompt = entry.turns[0].text
+    # a response that its own prompt holds (a text to correct) says nothing about the next row
+    if len(before[-1]) >= 60 and before[-1] in turns[0] and before[-1] not in before[0]:
+        return "error", "its prompt holds the whole response of {row}: one dialogue, several rows", prompt[:80]
     if all(role.search(prompt) for role in _ROLES):
-        return Finding(
-            "flattened_dialogue", "warning", "the prompt", "its prompt holds a dialogue written out, with who speaks", prompt[:80]
-        )
+        return "warning", "its prompt holds a dialogue written out, with who speaks", prompt[:80]
     found = _GOES_ON.match(prompt.lstrip(" \n\"'*"))
     if found and len(prompt) <= _LONGEST:
-        what = f"its prompt begins with {found[0]!r}, as if it went on with {name(one)}"
-        return Finding("flattened_dialogue", "warning", "the prompt", what, excerpt(prompt, 0, 40))
+        return "warning", f"its prompt begins with {found[0]!r}, as if it went on with {{row}}", excerpt(prompt, 0, 40)
     return None
 
 
-def _copy(entry: Entry, seen: _Seen, name: Name) -> Finding | None:
+def _copy(entry: Entry, turns: Folded, seen: _Seen, name: Name) -> Finding | None:
     """What an earlier row has too; the row is noted in `seen`."""
-    answer = entry.turns[-1].text
-    row, prompt, response = _whole(entry.turns), digest(said(entry.turns)), digest(answer)
-    long = len(folded(answer)) >= COPY_CHARS
-    asks, answers = sketch(said(entry.turns)), sketch(answer) if long else None
-    finding = None
+    asked, answer = turns[::2], turns[-1]
+    row, prompt, response = _whole(turns), digest_folded("\n".join(asked)), digest_folded(answer)
+    begins, answered = entry.turns[0].text[:80], entry.turns[-1].text[:80]
     if other := seen.rows.get(row):
-        finding = Finding("duplicate_row", "error", "the row", f"the same as {name(other)}", entry.turns[0].text[:80])
-    elif other := seen.prompts.get(prompt):
-        finding = Finding("duplicate_prompt", "error", "the prompt", f"its prompt is also that of {name(other)}", entry.turns[0].text[:80])
+        return Finding("duplicate_row", "error", "the row", f"the same as {name(other)}", begins)
+    seen.rows[row] = entry
+    long = len(answer) >= COPY_CHARS
+    asks = _sketch(" ".join(asked))
+    answers = _sketch(answer) if long else None
+    finding = None
+    if other := seen.prompts.get(prompt):
+        finding = Finding("duplicate_prompt", "error", "the prompt", f"its prompt is also that of {name(other)}", begins)
     elif long and (other := seen.responses.get(response)):
-        finding = Finding("duplicate_response", "error", "the response", f"its response is also that of {name(other)}", answer[:80])
-    else:
-        for part, index, text in (("prompt", seen.near_prompts, asks), ("response", seen.near_responses, answers)):
-            if text is not None and (near := index.near(text)):
-                what = f"its {part} is nearly that of {near.id} ({near.jaccard:.0%} of their runs of five words are shared)"
-                finding = Finding(
-                    "near_duplicate", "warning", f"the {part}", what, (entry.turns[0].text if part == "prompt" else answer)[:80]
-                )
-                break
-    if row not in seen.rows:
-        seen.rows[row] = entry
-        seen.prompts.setdefault(prompt, entry)
-        seen.near_prompts.add(name(entry), asks)
-        if long and answers is not None:
-            seen.responses.setdefault(response, entry)
-            seen.near_responses.add(name(entry), answers)
+        finding = Finding("duplicate_response", "error", "the response", f"its response is also that of {name(other)}", answered)
+    elif near := seen.near_prompts.near(asks):
+        finding = Finding("near_duplicate", "warning", "the prompt", _nearly("prompt", near), begins)
+    elif answers is not None and (near := seen.near_responses.near(answers)):
+        finding = Finding("near_duplicate", "warning", "the response", _nearly("response", near), answered)
+    seen.prompts.setdefault(prompt, entry)
+    seen.near_prompts.add(name(entry), asks)
+    if answers is not None:
+        seen.responses.setdefault(response, entry)
+        seen.near_responses.add(name(entry), answers)
     return finding
+
+
+def _sketch(text: str) -> Sketch:
+    return sketch_words(word_hashes(words_folded(text)))
+
+
+def _nearly(part: str, near: Near) -> str:
+    return f"its {part} is nearly that of {near.id} ({near.jaccard:.0%} of their runs of five words are shared)"
 
 
 def _copies_of_prompts(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, Finding]]:
@@ -173,13 +174,12 @@ def _copies_of_prompts(entries: Sequence[Entry], name: Name) -> Iterator[tuple[E
     seen: dict[bytes, Entry] = {}
     near = NearIndex(NEAR)
     for entry in entries:
-        text = said(entry.turns)
-        key, sketched = digest(text), sketch(text)
+        asked = [folded(turn.text) for turn in entry.turns if turn.role == "user"]
+        key, sketched, begins = digest_folded("\n".join(asked)), _sketch(" ".join(asked)), entry.turns[0].text[:80]
         if other := seen.get(key):
-            yield entry, Finding("duplicate_prompt", "error", "the prompt", f"its prompt is also that of {name(other)}", text[:80])
+            yield entry, Finding("duplicate_prompt", "error", "the prompt", f"its prompt is also that of {name(other)}", begins)
             continue
         if close := near.near(sketched):
-            what = f"its prompt is nearly that of {close.id} ({close.jaccard:.0%} of their runs of five words are shared)"
-            yield entry, Finding("near_duplicate", "warning", "the prompt", what, text[:80])
+            yield entry, Finding("near_duplicate", "warning", "the prompt", _nearly("prompt", close), begins)
         seen[key] = entry
         near.add(name(entry), sketched)

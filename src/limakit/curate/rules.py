@@ -170,6 +170,14 @@ def response_problem(markdown: str, chars: tuple[int, int], drop: Sequence[str])
     return None
 
 
+def broken_rules(markdown: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(rule, the words that break it) of each of these rules that a response breaks."""
+    voice = prose(markdown)
+    for name in names:
+        if words := _words(name, voice):
+            yield name, words
+
+
 def folded(text: str) -> str:
     """What makes two texts the same: without case, kinds of white space, characters that are not seen (category Cf, such as a zero-width
     space) and compatibility forms (NFKC: a letter and its accent are the accented letter)."""
