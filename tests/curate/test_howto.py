@@ -1,6 +1,7 @@
 """A wikiHow article as prompt and response."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -134,3 +135,13 @@ def test_no_tag_link_or_mark_is_left_and_the_list_counts_its_steps(one, two, thr
     assert not re.search(r"<(?:b|script|img)\b|https?://|\[\d+\]|\{\{c", body)
     numbers = [int(n) for n in re.findall(r"(?m)^(\d+)\. ", body)]
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) in (2, 3)
+
+
+@pytest.mark.parametrize("part", ["<ref>", " ", "[[a", "{{a", "''a", "[1]X", "this ", "a ,", "<b", "&lt", "http://", "[", "- "])
+def test_time_grows_with_the_text_and_no_faster(part):
+    text = part * 40_000 + "."
+    began = time.process_time()
+    clean(text)
+    rewrite_opening(text)
+    speaks_of_itself(text)
+    assert time.process_time() - began < 5  # about 0.1 s; what grows with the square takes minutes

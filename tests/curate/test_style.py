@@ -88,3 +88,15 @@ def test_it_is_quick_enough_to_run_while_somebody_types():
     for _ in range(20):
         response_notes("How is tea made?", text)
     assert (time.process_time() - began) / 20 < 0.05  # 5 kB; measured about 2 ms
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "a.", ".", "!", "| a ", "- a\n", "1. a\n", "I ", "let me know if ", "**a", "\n\n", " ", "``` ", "hi, "]
+)
+def test_time_grows_with_the_text_and_no_faster(part):
+    text = part * (60_000 // len(part))
+    began = time.process_time()
+    demands = "numbered list, 3 bullets, table, json, 2 headings, 3 paragraphs, 4 sentences, 5 words, 6 lines"
+    for demand in demands.split(", "):
+        response_notes("How is tea made?", text, ("format", f"format={demand}"))
+    assert time.process_time() - began < 8  # about 0.2 s; what grows with the square takes minutes

@@ -80,13 +80,14 @@ def _items(pattern: str) -> Callable[[str], int]:
     def count(response: str) -> int:
         """Items of the outermost level."""
         depths = [len(found[1].expandtabs(4)) for found in marker.finditer(without_code(response))]
-        return sum(depth < min(depths) + 2 for depth in depths)
+        outer = min(depths, default=0)
+        return sum(depth < outer + 2 for depth in depths)
 
     return count
 
 
 def _tables(response: str) -> int:
-    return len(re.findall(r"(?m)^[ \t]*\|?.*\|.*\n[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*\|[-:| \t]*$", response))
+    return len(re.findall(r"(?m)^[^|\n]*\|.*\n[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*\|[-:| \t]*$", response))
 
 
 def _paragraphs(response: str) -> int:
@@ -95,8 +96,12 @@ def _paragraphs(response: str) -> int:
 
 
 def _sentences(response: str) -> int:
-    text = re.sub(r"\b(?:e\.g|i\.e|etc|Mr|Mrs|Ms|Dr|vs|St)\.", "x", without_code(response))
-    return len(re.findall(r"[^.!?\s][^.!?]*(?:[.!?]+(?=\W*(?:\s|$))|$)", text))
+    text = re.sub(r"\b(?:e\.g|i\.e|etc|Mr|Mrs|Ms|Dr|vs|St)\.", "x", without_code(response)).rstrip()
+    ends = [found.end() for found in _END.finditer(text)]
+    return len(ends) + (len(text) > (ends[-1] if ends else 0))  # the last may have no stop
+
+
+_END = re.compile(r"(?<![.!?])[.!?]++[\"”’')\]*_]*(?:\s|$)")
 
 
 def _headings(response: str) -> int:

@@ -141,7 +141,7 @@ def response_of(output: str) -> str:
 
 _APART = re.compile(r"\w [.!?](?:\s|$)")
 _JOINS = [
-    (re.compile(r"`` ?(.*?) ?''", re.DOTALL), r'"\1"'),
+    (re.compile(r"`` ?([^`]{0,500}?) ?''"), r'"\1"'),
     (re.compile(r" (?=n['’]t\b|['’](?:s|re|ve|ll|d|m)\b)"), ""),
     (re.compile(r"(?<=\w) (?=[.,;:!?](?:\s|$))"), ""),
     (re.compile(r"(?<=[(\[]) | (?=[)\]])"), ""),

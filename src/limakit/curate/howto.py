@@ -15,7 +15,7 @@ from ..sources.wikihow import Article, Section
 from .html import to_markdown
 
 _TAG = re.compile(r"</?(?:a|abbr|b|big|blockquote|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|td|th|tr|tt|u|ul|script|style|video|iframe)\b[^<>]*>", re.IGNORECASE)  # fmt: skip
-_REFERENCE = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>.*?</ref>", re.IGNORECASE | re.DOTALL)
+_REFERENCE = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>[^<]*+(?:<(?!/?ref\b)[^<]*+)*+</ref>", re.IGNORECASE)
 _WIKI = [
     (re.compile(r"\[\[(?:Image|File|Video)\s?:[^\[\]]*\]\]", re.IGNORECASE), ""),
     (re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]"), r"\1"),
@@ -55,7 +55,7 @@ def clean(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-_BEFORE_A_STOP = re.compile(r"[ \t]+(?=[.,;:!?](?:\s|$))")  # the gap that a removed word leaves
+_BEFORE_A_STOP = re.compile(r"(?<![ \t])[ \t]++(?=[.,;:!?](?:\s|$))")  # the gap that a removed word leaves
 
 
 _ITSELF = r"""(?ix:

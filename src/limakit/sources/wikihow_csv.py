@@ -166,7 +166,7 @@ def _whole(title: str, rows: list[_Row], place: str, numbers: dict[str, tuple[st
     yield from more
 
 
-_BETWEEN_HEADLINES = re.compile(r"\s*,\s*\n\s*")
+_BETWEEN_HEADLINES = re.compile(r",[ \t\r]*\n")
 _COMMA = re.compile(r",\s+(?=[\"“‘'(\[]?[A-Z0-9])")
 
 
