@@ -2,19 +2,17 @@
 
 A task is a function of one file's bytes and some plain arguments that returns a table. Its result is kept under a name made from the
 function's code, the arguments and the file's content, so what was done once is not done again: after a kill, after a change of the recipe
-that does not concern it, and on whatever machine. Results come in the order of the tasks. This is the only file that imports Daft.
+that does not concern it, and on whatever machine. Results come in the order of the tasks. How others do it is crew.py's.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from importlib import import_module
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import pyarrow as pa
 from ..errors import LimakitError, UsageError
 from ..progress import Progress
 from ..workspace import atomic_file, sha256_file, sha256_json
+from .crew import BROKEN, FAILED, Call, answer, answers
 
 MB = 1_000_000
 SMALL = 48 * MB  # less than this in all is done in this process: starting others takes longer than the work
@@ -67,20 +66,16 @@ class Work:
         """
         places = [self.place(function, task) for task in tasks]
         todo = {place: task for task, place in zip(tasks, places, strict=True) if not place.exists()}  # equal tasks once
-        fresh = zip(todo, self._results(function, list(todo.values())), strict=True)
+        waiting = set(todo)
         done = shown = 0
-        with Progress(label, max(sum(task.weight for task in tasks) // MB, 1), "MB") as bar:
+        with Progress(label, max(sum(task.weight for task in tasks) // MB, 1), "MB") as bar, closing(self._make(function, todo)) as made:
             for task, place in zip(tasks, places, strict=True):
-                while not place.exists():
-                    where, data = next(fresh)
-                    with atomic_file(where) as file:
-                        file.write(data)
-                with pa.memory_map(str(place)) as file:
-                    yield pa.ipc.open_file(file).read_all()
+                while place in waiting:
+                    waiting.remove(next(made))
+                yield _mapped(place)
                 done += task.weight
                 bar.advance(done // MB - shown)
                 shown = done // MB
-            next(fresh, None)  # Daft winds up after its last answer
 
     def place(self, function: Callable[..., pa.Table], task: Task) -> Path:
         """Where the result of a task is kept."""
@@ -88,83 +83,40 @@ class Work:
         self.used.add(name)
         return self.cache / name
 
-    def _results(self, function: Callable[..., pa.Table], tasks: list[Task]) -> Iterator[bytes]:
+    def _make(self, function: Callable[..., pa.Table], todo: dict[Path, Task]) -> Generator[Path]:
+        """Put the result of each task in its place; yields the places, in their order."""
         name = f"{function.__module__}:{function.__name__}"
-        calls = [json.dumps([name, str(task.path.resolve()), task.arguments]) for task in tasks]
-        if self.cluster is None and (len(tasks) < 2 or sum(task.weight for task in tasks) < SMALL):
-            answers: Iterator[bytes] = map(_call, calls)
-        else:
-            answers = _daft(calls, self.cluster)
-        for answer in answers:
-            if answer[:1] == _FAILED:
-                kind, what, where, remedy = json.loads(answer[1:])
-                raise (UsageError if kind == "UsageError" else LimakitError)(what, where=where, remedy=remedy)
-            yield answer[1:]
+        here = self.cluster is None  # another machine may not have the folder for results: from there they come with the answer
+        calls = [
+            Call(name, str(task.path.absolute()), task.arguments, str(place) if here else None, None if here else code_hash())
+            for place, task in todo.items()
+        ]
+        alone = here and (len(todo) < 2 or sum(task.weight for task in todo.values()) < SMALL)
+        with closing((answer(call) for call in calls) if alone else answers(calls, self.cluster)) as come:
+            for (place, task), answered in zip(todo.items(), come, strict=True):
+                kind, data = answered[:1], answered[1:]
+                if kind == FAILED:
+                    error, what, where, remedy = loads(data)
+                    raise (UsageError if error == "UsageError" else LimakitError)(what, where=where, remedy=remedy)
+                if kind == BROKEN:
+                    fault = RuntimeError(f"{data.decode().strip().splitlines()[-1]} (in {name}, {task.path})")
+                    fault.add_note(data.decode())
+                    raise fault
+                if data:
+                    with atomic_file(place) as file:
+                        file.write(data)
+                yield place
 
 
-_DONE, _FAILED = b"d", b"f"
-
-
-def _call(call: str) -> bytes:
-    """One task, wherever this runs: its table as Arrow IPC, or the error that a user reads."""
-    name, path, arguments = json.loads(call)
-    module, _, function = name.partition(":")
+def _mapped(place: Path) -> pa.Table:
+    """A result, mapped from disk. Raises LimakitError where it is damaged."""
     try:
-        table = getattr(import_module(module), function)(Path(path), **arguments)
-    except LimakitError as error:
-        return _FAILED + json.dumps([type(error).__name__, error.what, str(error.where or "") or None, error.remedy]).encode()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return _DONE + sink.getvalue().to_pybytes()
-
-
-def _daft(calls: list[str], cluster: str | None) -> Iterator[bytes]:
-    """The answers to calls, in their order, from processes of this machine or of the cluster."""
-    # neither library may report its use to anybody, and Daft's own bars would draw over ours
-    os.environ |= {"DO_NOT_TRACK": "true", "DAFT_ANALYTICS_ENABLED": "0", "SCARF_NO_ANALYTICS": "true", "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ |= {"DAFT_PROGRESS_BAR": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
-    import daft
-
-    workers = _start(cluster)
-
-    @daft.cls(max_concurrency=min(workers, len(calls)), use_process=True)
-    class Worker:
-        @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)
-        def answer(self, calls: daft.Series) -> list[bytes]:
-            return [_call(call) for call in calls.to_pylist()]
-
-    frame = daft.from_pydict({"call": calls})
-    if cluster is not None:
-        frame = frame.into_partitions(len(calls))
-    frame = frame.select(Worker().answer(frame["call"]).alias("answer"))  # type: ignore[attr-defined, arg-type]
-    try:
-        for row in frame.iter_rows(results_buffer_size=2 * workers):
-            yield row["answer"]
-    except (daft.exceptions.DaftCoreException, RuntimeError) as error:
-        what = f"a process that curates has died: {str(error).splitlines()[-1][:200]}"
-        raise LimakitError(what, remedy="run the same command again: what is done is kept; with less memory, on fewer cores") from error
-
-
-@cache
-def _start(cluster: str | None) -> int:
-    """Settle where Daft works, which it takes once a process; returns how many cores there are. Raises UsageError where there is no cluster."""
-    import daft
-
-    if cluster is None:
-        daft.set_runner_native()
-        return os.cpu_count() or 1
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise UsageError("--cluster needs ray, which is not installed", remedy="pip install 'limakit[cluster]'") from None
-    try:
-        ray.init(address=cluster, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        what = f"no Ray cluster answers: {str(error).splitlines()[0][:200]}"
-        raise UsageError(what, where=cluster, remedy="start one (ray start --head), and give its address, host:port") from None
-    daft.set_runner_ray(noop_if_initialized=True)
-    return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        with pa.memory_map(str(place)) as file:
+            return pa.ipc.open_file(file).read_all()
+    except pa.ArrowException:
+        place.unlink(missing_ok=True)
+        what = "a result that was kept here is damaged, and has been removed"
+        raise LimakitError(what, where=place, remedy="run the same command again; if it comes back, look at the disk") from None
 
 
 @cache
