@@ -57,8 +57,8 @@ def file_bytes(path: Path, start: int = 0) -> Iterator[bytes]:
         raise LimakitError(f"cannot read: {error.strerror}", where=path, remedy="check the path and its permissions") from None
 
 
-def opening(head: bytes, where: object, root: str) -> Opening | None:
-    """How the file that begins with `head` opens; None: more of it is needed.
+def opening(head: bytes, where: object, root: str, recoded: bool = False) -> Opening | None:
+    """How the file that begins with `head` opens; None: more of it is needed. `recoded`: it is UTF-8 now, whatever it declares.
 
     A byte order mark and comments before the XML declaration (both occur) are passed over. Raises LimakitError for a file that is no XML or has
     another root, for an encoding that expat cannot read, and for a document type (no dump has one; entities could expand without bound).
@@ -71,7 +71,7 @@ def opening(head: bytes, where: object, root: str) -> Opening | None:
         at = re.compile(rb"\s*").match(head, at).end()  # type: ignore[union-attr]
         rest = head[at : at + 16]
         if declared := _DECLARATION.match(head, at):
-            if found := _ENCODING.search(declared[0]):
+            if (found := _ENCODING.search(declared[0])) and not recoded:
                 encoding = _readable(declared[0], found[1].decode("ascii", "replace"), where)
             at = declared.end()
         elif rest.startswith((b"<!--", b"<?")):
@@ -108,7 +108,7 @@ def _readable(declaration: bytes, encoding: str, where: object) -> str | None:
     return encoding
 
 
-def read_opening(blocks: Iterable[bytes], where: object, root: str) -> tuple[Opening, Iterator[bytes]]:
+def read_opening(blocks: Iterable[bytes], where: object, root: str, recoded: bool = False) -> tuple[Opening, Iterator[bytes]]:
     """The opening, and the bytes after the root's start tag: as they are or, from another encoding, as UTF-8.
 
     In that case offsets are of the file as it would be in UTF-8 without its opening. Raises LimakitError as `opening`, and where the file ends
@@ -116,7 +116,7 @@ def read_opening(blocks: Iterable[bytes], where: object, root: str) -> tuple[Ope
     """
     stream = iter(blocks)
     head = b""
-    while (found := opening(head, where, root) if head else None) is None:
+    while (found := opening(head, where, root, recoded) if head else None) is None:
         more = next(stream, b"")
         head += more
         if not more or len(head) > _LONGEST_OPENING:
@@ -126,21 +126,13 @@ def read_opening(blocks: Iterable[bytes], where: object, root: str) -> tuple[Ope
         return found, _after(head[found.end :], stream)
     if found.end:
         return Opening(0, found.encoding, found.empty), _recoded(_after(head[found.end :], stream), found.encoding, where)
-    inner, rest = read_opening(_undeclared(_recoded(_after(head, stream), found.encoding, where)), where, root)
+    inner, rest = read_opening(_recoded(_after(head, stream), found.encoding, where), where, root, recoded=True)
     return Opening(0, found.encoding, inner.empty), rest
 
 
 def _after(first: bytes, stream: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from stream
-
-
-def _undeclared(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same without the declaration: its encoding is that of the bytes no more."""
-    first = next(blocks, b"")
-    declared = _DECLARATION.match(first)
-    yield first if declared is None else first[declared.end() :]
-    yield from blocks
 
 
 def _recoded(blocks: Iterator[bytes], encoding: str, where: object) -> Iterator[bytes]:
