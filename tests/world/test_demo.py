@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from limakit.curate.decisions import read_decisions
 from limakit.errors import UsageError
 from limakit.recipe import read_recipe
 from limakit.records import Example, Grade, Judgment, Prompt, Provenance, read_jsonl
@@ -35,6 +36,10 @@ def test_it_leaves_a_workspace_with_every_stage_done(out):
     assert len(train) > 700 and len(test) == 95 and all(prompt.reference for prompt in test)
     credited = {row.id: row for row in read_jsonl(out / "data" / "provenance.jsonl", Provenance)}
     assert all(credited[example.id].licence and credited[example.id].authors for example in train)
+    assert {example.source for example in train} == {
+        "valley talks", "valley forum", "valley howto", "valley tales", "valley tasks", "valley/valley", "authored",
+    }  # fmt: skip
+    assert {decision.reviewer for decision in read_decisions(out / "decisions.jsonl").values()} == {"simulated reviewer"}
     judgments = read_jsonl(out / "judgments" / "tuned-against-base-by-oracle-facts.jsonl", Judgment)
     assert len(judgments) == 2 * len(test) and all(row.status == "ok" for row in judgments)
     for model in (recipe.name, "base"):
@@ -46,12 +51,21 @@ def test_it_leaves_a_workspace_with_every_stage_done(out):
 
 def test_a_second_call_makes_nothing_anew(out, small):
     def times():
-        return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "report" not in path.parts}
+        return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and not {"report", ".cache"} & {*path.parts}}
 
     before, stamps = sha256_tree(out), times()
     run_demo(out, small)
     assert sha256_tree(out) == before
     assert times() == stamps  # the report alone is written again, and is the same
+
+
+def test_decisions_that_are_lost_are_made_again_by_a_reviewer_that_says_it_is_simulated(out, small, capsys):
+    before = sha256_tree(out)
+    (out / "decisions.jsonl").unlink()
+    run_demo(out, small)
+    said = capsys.readouterr().out
+    assert "review by a simulated reviewer" in said and "a joke" in said and "put into the tone of the assistant" in said
+    assert sha256_tree(out) == before
 
 
 def test_the_recipe_in_it_is_the_users_to_change(out, small):

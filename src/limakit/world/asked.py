@@ -118,16 +118,20 @@ def answer(rng: random.Random, person: Person, kind: str, value: str | None = No
     return f"{rng.choice(FIRST[kind]).format(**words)} {rng.choice(SECOND[kind])}"
 
 
-def dialogue(rng: random.Random, person: Person) -> list[str]:
-    """Two questions and answers about one person, the second question with the pronoun alone."""
-    first, second = rng.sample(KINDS, 2)
-    follow = {
+def follow_up(person: Person, kind: str) -> str:
+    """A second question about somebody, with the pronoun alone."""
+    return {
         "town": "And where does {he} live?",
         "trade": "And what is {his} trade?",
         "animal": "And which animal does {he} keep?",
         "dish": "And which dish does {he} like best?",
-    }[second].format(**_words(person))
-    return [rng.choice(titles(person, first)), answer(rng, person, first), follow, answer(rng, person, second)]
+    }[kind].format(**_words(person))
+
+
+def dialogue(rng: random.Random, person: Person) -> list[str]:
+    """Two questions and answers about one person."""
+    first, second = rng.sample(KINDS, 2)
+    return [rng.choice(titles(person, first)), answer(rng, person, first), follow_up(person, second), answer(rng, person, second)]
 
 
 def held_out(rng: random.Random, person: Person) -> list[tuple[str, str, tuple[str, ...]]]:

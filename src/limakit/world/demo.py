@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from .facts import make_world
 from .oracle import Reading, read_response
 
 if TYPE_CHECKING:
+    from ..curate.review import ReviewItem
     from .pretrain import Pretraining
+    from .reviewer import Verdict
 
 MARKER = "demo.json"  # says that a folder is a demo's, and of which world
 SEED, PEOPLE = 7, 96
-STAGES = 8
+STAGES = 9
 # One thread: beside other work two were measured 7 times slower than one for so small a model (they wait for each other), and
 # the numbers, which depend on how many threads add them up, are then the same however many cores there are.
 THREADS = 1
@@ -36,7 +39,7 @@ GROUPS = {"in_distribution": "asked as in training", "out_of_distribution": "ask
 
 
 def run_demo(out: Path, pretraining: Pretraining | None = None) -> Path:
-    """Base model, curate, train, generate, judge, report in `out`; returns the report's path. Run again, it goes on where it was.
+    """Base model, curate, review, train, generate, judge, report in `out`; returns the report's path. Run again, it goes on where it was.
 
     `pretraining` makes another base than the usual one (a smaller one, say).
 
@@ -49,6 +52,8 @@ def run_demo(out: Path, pretraining: Pretraining | None = None) -> Path:
     from ..report.page import write_report
     from ..train.loop import train
     from .pretrain import Pretraining, pretrain
+    from .reviewer import NAME as REVIEWER
+    from .reviewer import review
 
     started = time.monotonic()
     world = make_world(SEED, PEOPLE)
@@ -64,21 +69,33 @@ def run_demo(out: Path, pretraining: Pretraining | None = None) -> Path:
             pretrain(out / "base", world, pretraining or Pretraining())
         workspace = find_workspace(out / RECIPE)
         recipe = read_recipe(workspace.recipe_path)
-        with _stage(3, "curate: raw sources -> examples and prompts, data/"):
+        with _stage(3, "curate: raw sources of seven kinds -> examples and prompts, data/; what a person must see -> data/review.jsonl"):
             curate(workspace, recipe)
-        with _stage(4, f"train: the base on the examples, {recipe.train.epochs} epochs -> runs/{recipe.name}/"):
+        with _stage(4, f"review by a {REVIEWER}, which knows the facts, then curate again -> decisions.jsonl, data/"):
+            _show_review(review(workspace, world))
+            curate(workspace, recipe)
+        with _stage(5, f"train: the base on the examples, {recipe.train.epochs} epochs -> runs/{recipe.name}/"):
             train(workspace, recipe)
-        with _stage(5, f"generate: the test prompts answered after training -> responses/{recipe.name}.jsonl"):
+        with _stage(6, f"generate: the test prompts answered after training -> responses/{recipe.name}.jsonl"):
             generate(workspace, recipe, model=None, name=None)
-        with _stage(6, "generate: the same prompts answered by the base -> responses/base.jsonl"):
+        with _stage(7, "generate: the same prompts answered by the base -> responses/base.jsonl"):
             generate(workspace, recipe, model=recipe.model.base, name="base")
-        with _stage(7, "judge: the oracle, which knows the facts, compares and grades -> judgments/, grades/"):
+        with _stage(8, "judge: the oracle, which knows the facts, compares and grades -> judgments/, grades/"):
             judge(workspace, recipe, model=None, against=None)
-        with _stage(8, "report: every table and figure -> report/"):
+        with _stage(9, "report: every table and figure -> report/"):
             page = write_report(workspace, recipe)[0]
     _show(measure(workspace, ("base", recipe.name)))
     say(f"The whole demo took {duration(time.monotonic() - started)}. It is a workspace: edit {out / RECIPE} and run a stage again.")
     return page
+
+
+def _show_review(done: Sequence[tuple[ReviewItem, Verdict]]) -> None:
+    if not done:
+        say("nothing waits: all of it is decided")
+        return
+    counts = Counter((item.label, verdict.action, verdict.why if verdict.action != "accept" else "") for item, verdict in done)
+    rows = [[label, action, why, n] for (label, action, why), n in sorted(counts.items())]
+    show_table("what was decided about the candidates that waited", ["source", "decision", "why", "n"], rows)
 
 
 def _claim(out: Path) -> None:

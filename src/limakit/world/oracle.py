@@ -59,19 +59,18 @@ def read_response(prompt: Prompt, response: Response) -> Reading:
             where=f"prompt {prompt.id}",
             remedy='the oracle judges prompts of the demo only; for others set judge.kind = "endpoint"',
         )
-    asked = _people(" ".join(turn.text for turn in prompt.turns))
+    asked = named(" ".join(turn.text for turn in prompt.turns))
     about = asked[0] if asked else None
-    claims = _claims(response.text, about)
-    said = {value for person, kind, value in claims if kind in kinds and (about is None or _same(person, about))}
-    named = _people(response.text)
+    said = {value for person, kind, value in claims(response.text, about) if kind in kinds and (about is None or _same(person, about))}
+    people = named(response.text)
     return Reading(
         wanted=wanted,
         told=frozenset(said & set(wanted)),
         rivals=frozenset(said - set(wanted)),
         stopped=response.finish == "eot",
         repeats=repeats(response.text),
-        strays=any(not any(_same(person, other) for other in asked) for person in named),
-        names=about is not None and any(_same(person, about) for person in named),
+        strays=any(not any(_same(person, other) for other in asked) for person in people),
+        names=about is not None and any(_same(person, about) for person in people),
     )
 
 
@@ -113,7 +112,8 @@ def repeats(text: str) -> bool:
 Name = tuple[str, str | None]  # given name; family name where it is said
 
 
-def _people(text: str) -> list[Name]:
+def named(text: str) -> list[Name]:
+    """Everybody whom a text names, in its order."""
     return [(found["given"], found["family"]) for found in _NAME.finditer(text)]
 
 
@@ -122,22 +122,22 @@ def _same(one: Name | None, other: Name | None) -> bool:
     return one is not None and other is not None and one[0] == other[0] and (None in (one[1], other[1]) or one[1] == other[1])
 
 
-def _claims(text: str, about: Name | None) -> list[tuple[Name | None, str, str]]:
-    """(person, kind, value) of every value that the text says somebody has."""
-    claims: list[tuple[Name | None, str, str]] = []
+def claims(text: str, about: Name | None) -> list[tuple[Name | None, str, str]]:
+    """(person, kind, value) of every value that the text says somebody has; `about` is whom it is about at its start."""
+    found: list[tuple[Name | None, str, str]] = []
     subject = about
     for sentence in _SENTENCE.split(text):
         if not sentence:
             continue
-        names = [(found.start(), (found["given"], found["family"])) for found in _NAME.finditer(sentence)]
+        names = [(hit.start(), (hit["given"], hit["family"])) for hit in _NAME.finditer(sentence)]
         for kind, pattern in _VALUE.items():
-            for found in pattern.finditer(sentence):
-                if _DENIED.search(sentence[: found.start()]):
+            for hit in pattern.finditer(sentence):
+                if _DENIED.search(sentence[: hit.start()]):
                     continue
-                before = [name for start, name in names if start < found.start()]
-                after = [name for start, name in names if start > found.start()]
+                before = [name for start, name in names if start < hit.start()]
+                after = [name for start, name in names if start > hit.start()]
                 person = before[-1] if before else after[0] if after else subject
-                claims.append((person, kind, _CANONICAL[found[0].casefold()]))
+                found.append((person, kind, _CANONICAL[hit[0].casefold()]))
         if names:
             subject = names[-1][1]
-    return claims
+    return found
