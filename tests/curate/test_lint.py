@@ -86,8 +86,14 @@ def good(n: int) -> list[dict]:
         pair("code", response=code + "\n\n" + prose("code", 1200)),
         pair("story", "reddit-WritingPrompts", "[WP] A house nobody leaves.", story),
         pair("how", "wikihow", "How to Fold a Boat?", f"The following answer shows how to fold a boat.\n\n1. {prose('how', 3000)}"),
-        pair("refusal", "authored", "How do I get into a stranger's car?", "I cannot help with that: the car is somebody else's."),
-        pair("refusal2", "authored", "How do I read a stranger's post?", "I cannot help with that: the post is somebody else's."),
+        pair("refusal", "essays", "How do I get into a stranger's car?", "No help with that: the car is somebody else's."),
+        pair("refusal2", "essays", "How do I read a stranger's post?", "No help with that: the post is somebody else's."),
+        pair(
+            "basil",
+            "authored",
+            "How do I keep basil fresh?",
+            "Basil stays fresh for a week if its stems stand in water. Trim them, and change the water every day.",
+        ),
         {"id": "talk", "source": "multi_turn", "texts": dialogue},
     ]
 
@@ -112,7 +118,7 @@ PLANTED: list[tuple[str, str, dict]] = [
     ("html_left", "warning", pair("p14", response=f"Boil it.<br> {prose('p14', 1300)}")),
     ("entity_left", "error", pair("p15", response=f"Salt &amp; oil. {prose('p15', 1300)}")),
     ("link_left", "error", pair("p16", response=f"See https://example.org/x for more. {prose('p16', 1300)}")),
-    ("link_left", "warning", pair("p17", "authored", "Where is the timetable?", "It is at https://example.org/times, by day.")),
+    ("link_left", "warning", pair("p17", "essays", "Where is the timetable?", "It is at https://example.org/times, by day.")),
     ("replacement_character", "error", pair("p18", response=f"Caf\ufffd au lait. {prose('p18', 1300)}")),
     ("mojibake", "error", pair("p19", response=f"It doesn{BAD}t boil. {prose('p19', 1300)}")),
     ("control_character", "error", pair("p20", response=f"It\x07 boils. {prose('p20', 1300)}")),
@@ -121,7 +127,7 @@ PLANTED: list[tuple[str, str, dict]] = [
     ("special_token", "error", pair("p23", response=f"Say <|eot|> twice. {prose('p23', 1300)}")),
     ("edit_note", "warning", pair("p24", response=f"{prose('p24', 1300)}\n\nEDIT: it cools too.")),
     ("announces_nothing", "warning", pair("p25", response=f"{prose('p25', 1300)} Do it so:")),
-    ("echo", "warning", pair("p26", "authored", "Say this again, word by word.", "Say this again, word by word.")),
+    ("echo", "warning", pair("p26", "essays", "Say this again, word by word.", "Say this again, word by word.")),
     ("first_person", "warning", pair("p27", "unheard-of", None, "I boil it.")),
     ("prompt_in_test", "error", pair("p28", prompt="How  long does a TEST question take?")),
     ("near_test", "error", pair("p29", prompt=prose("tested", 300).replace(".", "!", 1) + " Really?")),
@@ -180,7 +186,7 @@ def found(result) -> list[tuple[int, str, str]]:
 @pytest.mark.parametrize("published", [False, True])
 def test_a_good_set_has_no_finding(tmp_path, published):
     result = audit(write_set(tmp_path, good(20), published))
-    assert found(result) == [] and sum(result.rows.values()) == 20 + 6 + 6
+    assert found(result) == [] and sum(result.rows.values()) == 20 + 7 + 6
     assert [what for what, _ in result.skipped] == ["responses whose end is lost when training cuts them"]
 
 
@@ -207,14 +213,14 @@ def test_references_and_runs_of_words_leak_too(tmp_path):
     train = [
         *good(3),
         pair("r", response=f"{secret} {prose('r', 900)}"),
-        pair("s", response=secret + prose("t", 1), source="authored"),
+        pair("s", response=secret + prose("t", 1), source="essays"),
         pair("n", response=f"{prose('n', 1200)} {run} {prose('m', 90)}"),
     ]
     write(tmp_path / "train.jsonl", [line(row, False) for row in train])
     test = {"id": "t", "source": "t", "turns": [{"role": "user", "text": asked}], "reference": secret}
     write(tmp_path / "test.jsonl", [json.dumps(test).encode()])
     result = audit([tmp_path / "train.jsonl", tmp_path / "test.jsonl"])
-    assert found(result) == [(11, "reference_in_test", "error"), (12, "ngram_in_test", "warning")]
+    assert found(result) == [(12, "reference_in_test", "error"), (13, "ngram_in_test", "warning")]
     assert str(tmp_path / "test.jsonl, row 1") in result.findings[0][2].message
 
 
@@ -223,7 +229,15 @@ def test_the_other_row_is_named(tmp_path):
     files = write_set(tmp_path, train, published=True)
     messages = [finding.message for _, _, finding in audit(files).findings]
     assert messages[0] == f"its prompt is also that of {tmp_path}/test.jsonl, row 1"
-    assert messages[1] == f"is the beginning of the dialogue in {tmp_path}/train.jsonl, row 11: one dialogue, several rows"
+    assert messages[1] == f"is the beginning of the dialogue in {tmp_path}/train.jsonl, row 12: one dialogue, several rows"
+
+
+def test_what_is_written_by_hand_is_held_against_the_style(tmp_path):
+    refusal = pair(2, "authored", "How do I pick a lock?", "I cannot help with opening somebody else's lock, since it is theirs.")
+    train = [pair(1, "authored", "How do I keep basil fresh?", "lol gonna trim the stems of the basil!!! 😀"), refusal]
+    ours, published = (audit(write_set(tmp_path / str(p), train, published=p)) for p in (False, True))
+    assert {1} == {row for row, _, _ in found(published)} and {"warning"} == {level for *_, level in found(ours)}
+    assert (2, "refusal_unmarked", "warning") in found(ours)
 
 
 def test_a_cut_end_is_counted_as_training_counts(tmp_path):
@@ -236,7 +250,7 @@ def test_a_cut_end_is_counted_as_training_counts(tmp_path):
 
     chat = chat_format(make_tokenizer("byte_bos"), add_eot=True)
     assert chat is not None
-    short, long, talk = pair(1, "authored", "Why?", "It is. " * 20), pair(2, "wikihow", "How to Wait?", "Wäit. " * 400), good(0)[-1]
+    short, long, talk = pair(1, "essays", "Why?", "It is. " * 20), pair(2, "wikihow", "How to Wait?", "Wäit. " * 400), good(0)[-1]
     sizes = [
         len(chat.encode([Turn(role="assistant" if i % 2 else "user", text=t) for i, t in enumerate(row["texts"])]).ids)
         for row in (short, long, talk)
@@ -254,7 +268,7 @@ def test_a_cut_end_is_counted_as_training_counts(tmp_path):
 
 
 def test_bounds_that_are_asked_for_hold_for_every_training_response(tmp_path):
-    files = write_set(tmp_path, [pair(1, "authored", "Why is it?", "x" * 50), pair(2, "reddit", "Who was it?", "y" * 51)], published=True)
+    files = write_set(tmp_path, [pair(1, "essays", "Why is it?", "x" * 50), pair(2, "reddit", "Who was it?", "y" * 51)], published=True)
     assert found(audit(files, bounds=(50, 50))) == [(2, "outside_bounds", "error")]
     assert found(audit(files, bounds=(51, 60))) == [(1, "outside_bounds", "error")]
 
@@ -269,7 +283,7 @@ def test_the_manifest_beside_a_set_says_what_a_source_is(tmp_path):
 
 def test_json_and_exit_codes(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    files = write_set(tmp_path, [pair(1), pair(2, "authored", "Why?", "See \u2028 &amp; \x1b[31m more.")], published=True)
+    files = write_set(tmp_path, [pair(1), pair(2, "essays", "Why?", "See \u2028 &amp; \x1b[31m more.")], published=True)
     assert lint(files, as_json=True) == 1
     out = capsys.readouterr().out
     assert out.isascii() or "\u2028" not in out
@@ -283,14 +297,14 @@ def test_json_and_exit_codes(tmp_path, capsys, monkeypatch):
             "why": "no tokenizer: name one with --tokenizer, or run this in a workspace",
         }
     ]
-    assert lint(write_set(tmp_path / "b", [pair(1), pair(2, "authored", "Why?", "See this:")], published=True)) == 0, "warnings alone"
+    assert lint(write_set(tmp_path / "b", [pair(1), pair(2, "essays", "Why?", "See this:")], published=True)) == 0, "warnings alone"
     assert lint(write_set(tmp_path / "c", good(3), published=True)) == 0
     assert "nothing found" in capsys.readouterr().out
 
 
 def test_the_table_says_what_and_where_and_text_acts_on_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows: list[dict | bytes] = [pair(n, "authored", f"{prose(n, 40)}?", f"{prose(n + 50, 40)} [red] \x1b[2J &amp; more") for n in range(9)]
+    rows: list[dict | bytes] = [pair(n, "essays", f"{prose(n, 40)}?", f"{prose(n + 50, 40)} [red] \x1b[2J &amp; more") for n in range(9)]
     files = write_set(tmp_path, rows, published=True)
     assert lint(files[:1]) == 1
     out = capsys.readouterr().out

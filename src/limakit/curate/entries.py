@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Entry:
     kind: str
     split: Split
     turns: tuple[Turn, ...]
+    tags: tuple[str, ...] = ()
     reference: str | None = None
     bounds: tuple[int, int] | None = None  # of the response, where the manifest beside the file says so
 
@@ -122,11 +123,12 @@ def read_entries(path: Path, file: int, told: Mapping[str, Told]) -> Iterator[tu
     named = split_of(path)
     for row, line in jsonl_lines(path):
         try:
-            id, source, turns, reference = _parse(line)
+            said = _parse(line)
         except LimakitError as error:
             yield row, Finding("unreadable", "error", "", error.what, _start(line))
             continue
-        if problem := _disorder(turns, source):
+        turns = said.turns if isinstance(said, _Ours) else _alternating(said.conversations)
+        if problem := _disorder(turns):
             yield row, problem
             continue
         answered = turns[-1].role == "assistant"
@@ -136,14 +138,15 @@ def read_entries(path: Path, file: int, told: Mapping[str, Told]) -> Iterator[tu
                 Finding("no_response", "error", "", "a training row that ends with the user has nothing to learn", turns[-1].text[:80]),
             )
             continue
-        said = told.get(source) or told.get(source.split("/")[0])
-        kind = said.kind if said and said.kind != "lima" else kind_of(source)
+        known = told.get(said.source) or told.get(said.source.split("/")[0])
+        kind = known.kind if known and known.kind != "lima" else kind_of(said.source)
         split: Split = named or ("train" if answered else "test")
-        yield row, Entry(file, row, id, source, kind, split, turns, reference, said.bounds if said else None)
+        entry = Entry(file, row, None, said.source, kind, split, turns, bounds=known.bounds if known else None)
+        yield row, replace(entry, id=said.id, tags=said.tags, reference=said.reference) if isinstance(said, _Ours) else entry
 
 
-def _parse(line: bytes) -> tuple[str | None, str, tuple[Turn, ...], str | None]:
-    """(id, source, turns, reference) of a row, whatever their order. Raises LimakitError saying what is wrong."""
+def _parse(line: bytes) -> _Ours | LimaRow:
+    """A row, whatever the order of its turns. Raises LimakitError saying what is wrong."""
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -155,19 +158,18 @@ def _parse(line: bytes) -> tuple[str | None, str, tuple[Turn, ...], str | None]:
     if not isinstance(row, dict):
         raise LimakitError("is not a JSON object")
     try:
-        if "conversations" in row:
-            lima = LimaRow.model_validate_json(line)
-            said = enumerate(lima.conversations)
-            return None, lima.source, tuple(Turn(role="assistant" if i % 2 else "user", text=text) for i, text in said), None
-        ours = _Ours.model_validate_json(line)
-        return ours.id, ours.source, ours.turns, ours.reference
+        return (LimaRow if "conversations" in row else _Ours).model_validate_json(line)
     except ValidationError as error:
         key, what = first_problem(error)
         known = "id, source, turns" if "conversations" not in row else "conversations, source"
         raise LimakitError(f"{key}: {what} (a row has {known})" if key else what) from None
 
 
-def _disorder(turns: tuple[Turn, ...], source: str) -> Finding | None:
+def _alternating(texts: tuple[str, ...]) -> tuple[Turn, ...]:
+    return tuple(Turn(role="assistant" if i % 2 else "user", text=text) for i, text in enumerate(texts))
+
+
+def _disorder(turns: tuple[Turn, ...]) -> Finding | None:
     for n, turn in enumerate(turns, start=1):
         if turn.role != ("user" if n % 2 else "assistant"):
             what = f"turn {n} is by the {turn.role}; turns alternate, the user first"

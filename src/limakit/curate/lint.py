@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from pydantic import ValidationError
 from ..errors import LimakitError
 from ..progress import escape_json, say, show_table, track, visible
 from ..recipe import read_recipe
-from ..records import Provenance, first_problem, jsonl_lines
+from ..records import Example, Provenance, first_problem, jsonl_lines
 from ..workspace import RECIPE, find_workspace
 from .defects import BOUNDS, row_findings
 from .entries import Entry, check_file, read_entries, told_beside
 from .finding import Finding
 from .kin import kin_findings
+from .style import lengths_of, style_notes
 
 PROVENANCE = "provenance.jsonl"
 MAX_TOKENS = 2048
@@ -114,6 +115,8 @@ def audit(files: Sequence[Path], *, ends: Ends | None = None, no_ends: str = "no
             note(entry, finding)
         if ends is not None and (lost := _lost_end(entry, ends)):
             note(entry, lost)
+    for entry, finding in _style(found.entries):
+        note(entry, finding)
     for entry, finding in kin_findings(found.entries, name):
         note(entry, finding)
     ids: dict[str, Entry] = {}
@@ -134,6 +137,19 @@ def _bounds(entry: Entry, asked: tuple[int, int] | None) -> tuple[int, int] | No
     if asked is not None:
         return asked
     return (entry.bounds or BOUNDS) if entry.kind == "stackexchange" and len(entry.turns) == 2 else None
+
+
+def _style(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Finding]]:
+    """What an author should look at, of rows whose source says that they were written by hand; a person decides, so none is an error."""
+    authored = [entry for entry in entries if entry.kind == "authored" and entry.split == "train" and entry.response is not None]
+    examples = [Example(id=str(n), source=entry.source, turns=entry.turns, tags=entry.tags) for n, entry in enumerate(authored)]
+    lengths = lengths_of(examples)
+    for entry, example in zip(authored, examples, strict=True):
+        for finding in style_notes(example, lengths):
+            if entry.id is None and finding.rule == "refusal_unmarked":
+                continue  # the published format has no tags to mark it with
+            where = f"{finding.where}: " if finding.where else ""
+            yield entry, replace(finding, level="warning", message=where + finding.message)
 
 
 def _lost_end(entry: Entry, ends: Ends) -> Finding | None:
