@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UsageError
-from ..progress import escape_json, say, show_table, visible
+from ..progress import escape_json, say, visible
 from ..workspace import Workspace
 from .decisions import DECISIONS, Action, Decision, append_decision, read_decisions
 from .edited import as_markdown, edit_of, words_of
@@ -37,11 +37,11 @@ def list_candidates(workspace: Workspace, *, source: str | None = None, kept: bo
         counts = count_states(items, decisions)
         say(escape_json(json.dumps({"counts": counts, "candidates": rows}, indent=2, ensure_ascii=False)))
         return
-    if shown:
-        cells = [
-            [i.id, state_of(i, decisions.get(i.id)), i.why, i.label, i.split, "" if i.score is None else i.score, _begins(i)] for i in shown
-        ]
-        show_table("", ["id", "state", "why", "source", "split", "score", "begins"], cells)
+    for label, split in dict.fromkeys((item.label, item.split) for item in shown):
+        say(visible(f"{label} ({split})"))
+        for item in (i for i in shown if (i.label, i.split) == (label, split)):
+            state = state_of(item, decisions.get(item.id))
+            say(visible(f"  {item.id}  {item.why if state == 'waiting' else state}  {_begins(item)}"))
     say(counts_line(items, decisions))
 
 
