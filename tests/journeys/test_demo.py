@@ -17,6 +17,12 @@ def test_the_whole_demo(limakit, tmp_path):
     page = (tmp_path / "d/report/index.html").read_text()
     assert not re.search(r'(?:src|href)="(?!#|data:)', page)
 
+    # a person may go on where the simulated reviewer stopped; the set has no defects, none cut by the training either
+    assert "simulated reviewer" in done.stdout
+    assert limakit("review", "--list", cwd=tmp_path / "d").stdout.startswith("0 of ")
+    linted = json.loads(limakit("lint", "data/train.jsonl", "data/test.jsonl", "--json", cwd=tmp_path / "d").stdout)
+    assert linted["findings"] == [] and linted["not_checked"] == []
+
     # what is claimed of it: held-out facts are answered after tuning and not before
     right = {}
     prompts = [json.loads(row) for row in (tmp_path / "d/data/test.jsonl").read_bytes().split(b"\n") if row]

@@ -5,6 +5,7 @@ import re
 import pytest
 import zstandard
 
+from limakit.curate.lint import audit
 from limakit.records import Example, Prompt, Provenance, read_jsonl
 from limakit.workspace import sha256_tree
 from limakit.world.dumps import write_dumps
@@ -85,3 +86,8 @@ def test_a_small_world_has_them_all(tmp_path, seed):
     assert {path.name for path in (tmp_path / "dumps").iterdir()} == {
         "stackexchange", "wikihow", "reddit", "natural_instructions", "authored", "lima",
     }  # fmt: skip
+
+
+def test_the_set_has_none_of_the_defects_that_lint_knows(reviewed):
+    found = audit([reviewed.data / "train.jsonl", reviewed.data / "dev.jsonl", reviewed.data / "test.jsonl"])
+    assert [(row, finding) for _, row, finding in found.findings] == []
