@@ -69,7 +69,7 @@ def whole(data: bytes, size: int) -> tuple[Scan, list]:
     return scan, found(scan)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(DOCUMENT, st.integers(1, 80))
 @example("<posts><!-- - --><row/><!----></posts>", 3)
 def test_what_expat_finds_however_the_blocks_are_cut(document, size):
@@ -80,7 +80,7 @@ def test_what_expat_finds_however_the_blocks_are_cut(document, size):
     assert all(data[at:].startswith(b"<row") for at, _ in rows) and scan.read == len(data)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(DOCUMENT, st.lists(st.integers(1, 400), max_size=4), st.integers(1, 60))
 def test_ranges_together_are_the_file(document, cuts, size):
     """Cut anywhere, the ranges are one pass; or, where something hides a "<" from a range, they say that they may not be."""

@@ -31,7 +31,7 @@ _SCORE, _SCORE_END = _word(b'" Score='), _word(b' Score="')
 
 
 def read_heads(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(kind, id, parent, score) of each row of a block, int64[n] each; the numbers of an ODD or OTHER row mean nothing, nor does a question's parent."""
+    """(kind, id, parent, score) of each row of a block, int64[n] each; the numbers of an ODD or OTHER row mean nothing, and a question's parent is 0."""
     words = _Words(block.data)
     at = block.starts
     fine = words(at + 1) == _ROW
@@ -59,7 +59,7 @@ def read_heads(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     end = at + 9 + minus + length
     post &= good & ((words(end) & np.uint64(0xFF)) == ord('"')) & (end < block.ends)
     kind = np.where(type > 2, OTHER, np.where(post, type, ODD))
-    return np.where(fine & (at <= block.ends), kind, ODD), id, parent, np.where(minus, -score, score)
+    return np.where(fine, kind, ODD), id, np.where(parent_here, parent, 0), np.where(minus, -score, score)
 
 
 def _quotes(words: np.ndarray) -> np.ndarray:
