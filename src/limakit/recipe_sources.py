@@ -72,7 +72,7 @@ class StackExchangeDialogueSource(_Source):
     take: int = Field(gt=0)
     temperature: float = Field(3.0, gt=0)
     min_answer_score: int = 1
-    min_turns: int = Field(4, ge=3)  # of both sides together
+    min_turns: int = Field(4, ge=4)  # of both sides together, question and answer included
     turn_chars: Bounds = (1, 4096)  # of each turn
 
     @property
@@ -116,14 +116,21 @@ class RedditSource(_Source):
 
     kind: Literal["reddit"]
     path: str  # a folder with RS_*.zst and RC_*.zst, or with SUBREDDIT_submissions.zst and SUBREDDIT_comments.zst; or one such file
-    subreddit: str = Field(min_length=1)
-    use: Literal["pairs", "titles"]  # prompt and reply, or the title as a prompt
+    subreddit: str = Field(pattern=r"^[A-Za-z0-9_.-]{2,30}$")  # its name without "r/"; case does not matter
+    use: Literal["pairs", "titles"]  # prompt and reply, or the title of a question as a prompt
     name: str = ""  # default "reddit-SUBREDDIT"
     take: int = Field(gt=0)
     min_score: int = 10  # of the submission; of pairs, of the reply too
+    prompt_chars: Bounds = (15, 2000)
     response_chars: Bounds = (400, 8000)
     allow_nsfw: bool = False
     licence: str = "unstated"
+
+    @model_validator(mode="after")
+    def _titles_have_no_response(self) -> Self:
+        if self.use == "titles" and self.split == "train":
+            raise ValueError('use = "titles" gives prompts without responses: set split = "test" (or "dev"), or use = "pairs"')
+        return self
 
     @property
     def label(self) -> str:
@@ -141,6 +148,7 @@ class NaturalInstructionsSource(_Source):
     categories: list[str] | None = None  # as the files name them; default those that ask for text to be written, English in and out
     prompt_chars: Bounds = (1, 8000)
     response_chars: Bounds = (1, 8000)
+    url: str = "https://github.com/allenai/natural-instructions/blob/master/tasks"  # where the task files are published
     licence: str = "Apache-2.0"  # of the definitions; that of an instance is the task file's own, where it says one
 
     @model_validator(mode="after")
