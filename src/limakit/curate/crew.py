@@ -32,7 +32,7 @@ import pyarrow as pa
 from ..errors import LimakitError, UsageError
 from ..workspace import atomic_file
 
-START_SECONDS = 30.0  # for Daft to be there and a cluster to answer
+START_SECONDS = 60.0  # for Daft to be there and a cluster to answer
 KNOCK_SECONDS = 5.0  # for a machine to take a connection
 
 _ENVIRONMENT = {
