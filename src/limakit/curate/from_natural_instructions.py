@@ -23,8 +23,6 @@ from .engine import Work
 from .pool import batch_of
 from .sampling import unit
 
-_AT = "https://github.com/allenai/natural-instructions/blob/master/tasks"
-
 
 def inputs(source: NaturalInstructionsSource, path: Path) -> dict[str, Path]:
     """The task files, or of pinned tasks theirs alone. Raises UsageError where there are none, or not those that are pinned."""
@@ -53,7 +51,7 @@ def judged(folder: Path, names: list[str], source: dict[str, Any], seed: int) ->
 
 
 def _judged(source: NaturalInstructionsSource, path: Path, seed: int) -> Candidate:
-    bare = Candidate(path.stem, path.stem, url=f"{_AT}/{path.stem}.json")
+    bare = Candidate(path.stem, path.stem, url=f"{source.url.rstrip('/')}/{path.stem}.json")
     try:
         task = read_task(path)
     except ValueError as error:
