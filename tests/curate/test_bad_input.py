@@ -64,7 +64,7 @@ def bad_markdown(root):
             stackexchange(),
             lambda root: write_site(root / "dumps", "coffee", [question(1), answer(2, 1, score=10**20)]),
             1,
-            "row Id 2: Score is '1000",
+            "had 0 fit of 2 candidates (dropped: 1 malformed, 1 no_answer)",
         ),
         (
             stackexchange(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from dumps import answer, question, row, write_site
+from dumps import answer, question, row, rows_of, write_site
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +22,6 @@ from limakit.errors import LimakitError, UsageError
 from limakit.recipe_sources import StackExchangeDialogueSource
 from limakit.sources import dump
 from limakit.sources.comments import NOBODY, index_comments
-from limakit.sources.stackexchange import scan_rows
 
 
 def comment(id: int, post: int, user: int | None, text: str, **more: object) -> str:
@@ -271,7 +270,7 @@ def test_the_numbers_are_what_expat_reads(tmp_path_factory, given_rows, random):
         lines.append(row(**{name: values[name] for name in names}))
     path = write_site(tmp_path_factory.mktemp("site"), "x", lines, tag="comments")
     found = index_comments(path, None, 0, None)
-    expected = [(int(r["PostId"]), int(r["UserId"]) if "UserId" in r else NOBODY) for r in scan_rows(path, "comments")]
+    expected = [(int(r["PostId"]), int(r["UserId"]) if "UserId" in r else NOBODY) for r in rows_of(path)]
     assert list(zip(found["post"].to_pylist(), found["user"].to_pylist(), strict=True)) == expected
     assert found["problem"].null_count == len(expected)
     data = path.read_bytes()

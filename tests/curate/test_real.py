@@ -5,13 +5,13 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
-from dumps import recipe, stackexchange
+from dumps import recipe, rows_of, stackexchange
 
 from limakit.curate.html import to_markdown
 from limakit.curate.pipeline import curate
 from limakit.recipe import read_recipe
 from limakit.records import Example, Provenance, read_jsonl
-from limakit.sources.stackexchange import read_index, read_pairs
+from limakit.sources.posts import index_posts, top_answers
 from limakit.workspace import find_workspace
 
 ANSWERED = {"beer": 644, "coffee": 212, "bicycles-meta": 413, "conlang-meta": 49}
@@ -32,22 +32,31 @@ def stripped(body: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", body))
 
 
+def read(shared, site):
+    """(question -> (score, id) of its top answer, by our reading; every row by its Id, by a plain one)."""
+    path = shared / "stackexchange" / site / "Posts.xml"
+    posts = top_answers([index_posts(path)])
+    found = zip(posts.ids.tolist(), posts.answered.tolist(), posts.answer_scores.tolist(), posts.answers.tolist(), strict=True)
+    rows = {int(row["Id"]): row for row in rows_of(path)}
+    assert posts.ids.tolist() == sorted(id for id, row in rows.items() if row["PostTypeId"] == "1") and not posts.damaged
+    return {id: (score, answer) for id, answered, score, answer in found if answered}, rows
+
+
 def test_known_values_and_each_difference_accounted_for(shared):
     moved = {}
     for site in ANSWERED:
-        posts = shared / "stackexchange" / site / "Posts.xml"
-        index = read_index(posts)
-        top = {q: best for q, best in index.top.items() if q in index.questions}
+        top, rows = read(shared, site)
         assert len(top) == ANSWERED[site]
         wanted = {q: post for q, (score, post) in top.items() if score >= 10}
         assert len(wanted) == SCORE_10[site]
         plain = ours = 0
-        for question, answer in read_pairs(posts, wanted):
-            before, after = len(stripped(answer["Body"])), len(to_markdown(answer["Body"]))
+        for question, answer in wanted.items():
+            body = rows[answer]["Body"]
+            before, after = len(stripped(body)), len(to_markdown(body))
             was, now = 1200 <= before <= 4096, 1200 <= after <= 4096
             plain, ours = plain + was, ours + now
             if was != now:
-                moved[site, int(question["Id"])] = (before, after)
+                moved[site, question] = (before, after)
         assert plain == IN_BOUNDS[site]
         assert ours == plain + sum(1 if 1200 <= m[1] <= 4096 else -1 for key, m in moved.items() if key[0] == site)
     assert moved == MOVED
@@ -57,9 +66,8 @@ def test_why_they_moved(shared):
     """The reasons given above are the reasons."""
     bodies = {}
     for site, question in MOVED:
-        posts = shared / "stackexchange" / site / "Posts.xml"
-        answer = read_index(posts).top[question][1]
-        bodies[site, question] = next(read_pairs(posts, {question: answer}))[1]["Body"]
+        top, rows = read(shared, site)
+        bodies[site, question] = rows[top[question][1]]["Body"]
     lists = to_markdown(bodies["coffee", 183])
     unnumbered = re.sub(r"(?m)^\d+\. ", "", lists)
     assert lists.count("\n34. ") == 1 and len(unnumbered) < 1200
@@ -72,10 +80,10 @@ def test_why_they_moved(shared):
 @pytest.mark.parametrize("drop", [[], ["first_person", "cites_other_answers", "names_site"]])
 def test_curate_accounts_for_every_question_and_credits_every_example(shared, tmp_path, drop):
     dumps = str(shared / "stackexchange")
-    path = recipe(tmp_path, stackexchange(path=dumps, take=47 if not drop else 200, allow_fewer=bool(drop), drop=drop))
+    path = recipe(tmp_path, stackexchange(path=dumps, take=47 if not drop else 200, allow_fewer=bool(drop), drop=drop, titles="keep"))
     curate(find_workspace(path), read_recipe(path))
     rows = pq.read_table(tmp_path / "data" / "candidates.parquet").to_pylist()
-    assert len(rows) == sum(len(read_index(shared / "stackexchange" / s / "Posts.xml").questions) for s in ANSWERED)
+    assert len(rows) == sum(row["PostTypeId"] == "1" for s in ANSWERED for row in read(shared, s)[1].values())
     assert sum(r["reason"] != "no_answer" for r in rows) == sum(ANSWERED.values())
     assert sum(r["reason"] not in ("no_answer", "score_too_low") for r in rows) == sum(SCORE_10.values())
     examples = read_jsonl(tmp_path / "data" / "train.jsonl", Example)
@@ -95,5 +103,5 @@ def test_curate_accounts_for_every_question_and_credits_every_example(shared, tm
 
 
 def test_a_title_on_a_row_that_is_no_question(shared):
-    posts = shared / "stackexchange" / "bicycles-meta" / "Posts.xml"
-    assert 1399 not in read_index(posts).questions
+    top, rows = read(shared, "bicycles-meta")
+    assert rows[1399]["Title"] and rows[1399]["PostTypeId"] != "1" and 1399 not in top

@@ -7,12 +7,13 @@ from math import sqrt
 from pathlib import Path
 
 import pytest
+from dumps import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limakit.curate.sampling import unit
 from limakit.curate.titles import title_problem
-from limakit.sources.stackexchange import scan_rows, tags_of
+from limakit.sources.stackexchange import tags_of
 
 LABELS = Path(__file__).parent / "labels" / "titles.csv"
 
@@ -98,7 +99,7 @@ def test_no_title_takes_long(title):
 def _titles(shared: Path) -> dict[tuple[str, str], tuple[str, tuple[str, ...]]]:
     found = {}
     for site in ("beer", "coffee", "bicycles-meta", "conlang-meta"):
-        for row in scan_rows(shared / "stackexchange" / site / "Posts.xml", "posts"):
+        for row in rows_of(shared / "stackexchange" / site / "Posts.xml"):
             if row.get("PostTypeId") == "1":
                 found[site, row["Id"]] = (row["Title"], tags_of(row))
     with open(shared / "reddit_top" / "AskReddit.csv", encoding="utf-8", newline="") as file:
