@@ -3,7 +3,10 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from limakit.curate import rules
 from limakit.curate.rules import cites_other_answers, first_person, folded, names_site, prose, response_problem
 
 FORMS = [
@@ -126,3 +129,21 @@ def test_folding():
     assert folded("  How\tIS\n it? ") == folded("how is it?") != folded("how is it")
     assert folded("Ho\u200bw is\u00adit") == folded("how isit")
     assert folded("Cafe\u0301 №\u00a0５") == folded("CAFÉ no 5")
+
+
+WORDS = ["I", "i'm", "me", "My", "MY", "mine", "of mine", "I/O", "İ", "ı", "ſ", "K", "as", "said", "saıd", "mentıoned", "The answer", "another ANSWER", "comments", "above", "OP",
+         "@ann", "previous posters", "Stack", "ſtack exchange", "ask ubuntu", "SE", "site", "this site", "on SE", "x.SE", "Meta.x", "upvoted", "UPVOTE", "Server Fault", "Super User",
+         "cooking.se", "MathOverflow", "’", "é", "\n", ".", "'s", "_", "-", "$I$", "`I`", '"I"', "> I", "“my”", "word", "12"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=12), st.sampled_from([" ", "", "\n", "\n\n"]))
+def test_a_rule_that_is_not_asked_would_have_found_nothing(words, space):
+    """A pattern is asked only where a text has what it needs; the words found are those of the pattern alone."""
+    text = space.join(words)
+    for name, rule in (
+        ("first_person", rules.first_person),
+        ("cites_other_answers", rules.cites_other_answers),
+        ("names_site", rules.names_site),
+    ):
+        found = rules._RULES[name].search(rules.prose(text))
+        assert rule(text) == (" ".join(found[0].split()) if found else None)
