@@ -32,14 +32,14 @@ class Decontaminate(Section):
     """What of the training candidates is told apart from dev and test prompts, the set's own and those of other files."""
 
     against: list[str] = []  # files of prompts or examples, ours or in the published format, beside the recipe's own dev and test
-    near: float = Field(0.8, gt=0, le=1)  # Jaccard similarity of word 5-grams from which two texts are the same; 1: only equal ones
+    near: float = Field(0.8, ge=0.1, le=1)  # Jaccard similarity of word 5-grams from which two texts are the same; 1: only equal ones
     ngram: int = Field(13, ge=0)  # words in a row that a training example must not share with a dev or test prompt; 0: not looked at
 
 
 class Duplicates(Section):
     """Near-duplicates among what is kept, within and across sources (MinHash)."""
 
-    near: float = Field(0.8, gt=0, le=1)  # as above; 1: only equal texts
+    near: float = Field(0.8, ge=0.1, le=1)  # as above; 1: only equal texts
 
 
 class TrainSpec(Section):
