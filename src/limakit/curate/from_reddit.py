@@ -59,7 +59,7 @@ def offer(source: RedditSource, path: Path, work: Work) -> Iterator[pa.RecordBat
 
     Of rows with the same id the last retrieved says what holds, of equally old ones one that says the thing is gone. The best reply is the one
     with the highest score, ties to the earlier and then the lower id, among those that are there and no moderator's; the rules look at that
-    one alone. Memory: some 60 bytes a submission. Raises LimakitError for a damaged file, and where no row is the subreddit's.
+    one alone. Memory: some 80 bytes a submission. Raises LimakitError for a damaged file, and where no row is the subreddit's.
     """
     work.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=work.cache) as spool:
