@@ -52,11 +52,11 @@ def bad_markdown(root):
         (AUTHORED, bad_markdown, 1, "one.md: heading 2 is ## Prompt, expected ## Response"),
         (AUTHORED, lambda root: (root / "mine").write_text(""), 1, "had 0 fit of 0 candidates"),
         (AUTHORED + "allow_fewer = true", lambda root: (root / "mine").write_text(""), 1, "the set is empty"),
-        ('kind = "lima"\npath = "mine"', lambda root: (root / "mine").mkdir(), 1, "is a folder, expected a JSONL file"),
-        ('kind = "lima"\npath = "none"', lambda root: None, 1, "none: no such file"),
+        ('kind = "lima"\npath = "mine"', lambda root: (root / "mine").mkdir(), 2, "is a folder, expected a JSONL file"),
+        ('kind = "lima"\npath = "none"', lambda root: None, 2, "none: no such file"),
         (stackexchange(path="x" * 300), lambda root: None, 2, "cannot read: File name too long"),
         ('kind = "authored"\npath = "' + "x" * 300 + '"', lambda root: None, 2, "cannot read: File name too long"),
-        ('kind = "lima"\npath = "' + "x" * 300 + '"', lambda root: None, 1, "cannot read: File name too long"),
+        ('kind = "lima"\npath = "' + "x" * 300 + '"', lambda root: None, 2, "cannot read: File name too long"),
         (AUTHORED, lambda root: (root / "mine").write_text('{"prompt":' + "[" * 100_000 + "\n"), 1, "mine, row 1: "),
         (stackexchange(), lambda root: declared(root, "foo"), 1, "dumps/coffee/Posts.xml: declares an encoding that cannot be read"),
         (stackexchange(), lambda root: declared(root, "shift_jis"), 1, "dumps/coffee/Posts.xml: declares an encoding that cannot be read"),
@@ -84,7 +84,7 @@ def test_one_message_and_nothing_written(limakit, tmp_path, source, prepare, cod
     assert done.stderr.count("limakit:") == 1 and outputs(tmp_path) == []
 
 
-@pytest.mark.parametrize(("limit", "take", "file"), [(0, 90, "train.jsonl"), (60_000, 90, "train.jsonl"), (2_200, 1, "candidates.parquet")])
+@pytest.mark.parametrize(("limit", "take", "file"), [(0, 90, ""), (60_000, 90, "data/train.jsonl"), (2_200, 1, "data/candidates.parquet")])
 def test_disk_full(tmp_path, limit, take, file):
     """A write fails with EFBIG after `limit` bytes of any one file, as with ENOSPC on a disk that is full. The old set stays as it was."""
     good_dump(tmp_path, 100)
@@ -100,7 +100,7 @@ def test_disk_full(tmp_path, limit, take, file):
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, preexec_fn=full, check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr and done.stderr.startswith("limakit: ")
-    assert f"data/{file}: cannot write: File too large; nothing was left half written\n  -> free some space" in done.stderr
+    assert f"{file}: cannot write: File too large; nothing was left half written\n  -> free some space" in done.stderr
     assert {p.name: p.read_bytes() for p in (tmp_path / "data").iterdir()} == before
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
     assert path.exists()
