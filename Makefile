@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow format clean
+.PHONY: setup demo test test-slow bench format clean
 
 setup: $(STAMP)
 
@@ -18,17 +18,24 @@ demo: $(STAMP)
 	$(BIN)/limakit demo --out out/demo
 
 test: $(STAMP)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not slow'
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
 
+# MB=5000 is the size that the claims are about
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/reddit.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/duplicates.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/pick.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/curation.py --mb $(or $(MB),200)
+
 format: $(STAMP)
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
 
 clean:
 	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis
