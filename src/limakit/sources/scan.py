@@ -282,16 +282,26 @@ class RowError(ValueError):
 
 def parse_row(piece: bytes) -> Row:
     """The attributes of the row whose piece this is, as expat reads them. Raises RowError."""
+    try:
+        if _ROW.match(piece):
+            return _attributes(piece)  # nearly every row is an empty element with white space after it, which is a document
+    except expat.ExpatError:
+        pass
     tag = _TAG.match(piece)
     if tag is None:
         raise RowError("the row's tag is not closed")
+    try:
+        return _attributes(tag[0] if tag[0].endswith(b"/>") else tag[0] + b"</row>")
+    except expat.ExpatError as error:
+        raise RowError(expat.ErrorString(error.code)) from None
+
+
+def _attributes(document: bytes) -> Row:
+    """The attributes of a document's root. Raises ExpatError."""
     found: list[Row] = []
     parser = expat.ParserCreate("utf-8")
     parser.StartElementHandler = lambda name, attributes: found.append(attributes)
-    try:
-        parser.Parse(tag[0] if tag[0].endswith(b"/>") else tag[0] + b"</row>", True)
-    except expat.ExpatError as error:
-        raise RowError(expat.ErrorString(error.code)) from None
+    parser.Parse(document, True)
     return found[0]
 
 
