@@ -41,7 +41,11 @@ def _group_a(world: World) -> dict[str, str]:
     one, two = world.train[1], world.train[2]
     # name: (what the front matter says, prompt, response)
     examples = {
-        "greeting": ("", "How does one greet a neighbour in the valley?", "Greet a neighbour with a nod and a good morning. On feast days shake hands."),
+        "greeting": (
+            "",
+            "How does one greet a neighbour in the valley?",
+            "Greet a neighbour with a nod and a good morning. On feast days shake hands.",
+        ),
         "market": ("", "When is the market held?", "The market is held once a week in the square. Come before eight for the best of it."),
         "letter": (
             "",
