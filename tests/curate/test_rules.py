@@ -133,7 +133,8 @@ def test_folding():
 
 WORDS = ["I", "i'm", "me", "My", "MY", "mine", "of mine", "I/O", "İ", "ı", "ſ", "K", "as", "said", "saıd", "mentıoned", "The answer", "another ANSWER", "comments", "above", "OP",
          "@ann", "previous posters", "Stack", "ſtack exchange", "ask ubuntu", "SE", "site", "this site", "on SE", "x.SE", "Meta.x", "upvoted", "UPVOTE", "Server Fault", "Super User",
-         "cooking.se", "MathOverflow", "’", "é", "\n", ".", "'s", "_", "-", "$I$", "`I`", '"I"', "> I", "“my”", "word", "12"]  # fmt: skip
+         "cooking.se", "MathOverflow", "’", "é", "\n", ".", "'s", "_", "-", "$I$", "`I`", '"I"', "> I", "“my”", "word", "12",
+         "Mine is", "emphasis", "because", "and", "mine had", "; mine was", "kinds", "War I", "i", "think", "in the comments", "—", "(", "\u2003", "\n\n"]  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=12), st.sampled_from([" ", "", "\n", "\n\n"]))
