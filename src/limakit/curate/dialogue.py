@@ -126,7 +126,7 @@ def dialogue(
         ),
         licence=_licence(question, answer, found),
         changes="a question's title and body, its top answer and the comments of both authors under it, as a dialogue; "
-        + (f"{found.others} comments by or to others left out; " if found.others else "")
+        + (f"comments by or to others left out: {found.others}; " if found.others else "")
         + "HTML turned into Markdown; links, images, opening @names and other markup removed",
         site=site.host,
         title=title or None,
@@ -139,7 +139,7 @@ def dialogue(
         tags=tags_of(question),
         provenance=provenance,
     )
-    detail = [f"{len(turns)} turns", f"{found.others} comments by or to others left out" if found.others else "", found.ended]
+    detail = [f"{len(turns)} turns", f"comments by or to others left out: {found.others}" if found.others else "", found.ended]
     return replace(bare, response_chars=len(texts[-1]), text=said, detail="; ".join(filter(None, detail)), review="required")
 
 

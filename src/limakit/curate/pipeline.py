@@ -67,8 +67,9 @@ _KINDS: dict[str, ModuleType] = {
 _DRAW_ONLY = {"path", "take", "allow_fewer", "temperature"}
 
 
-def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None) -> list[Path]:
-    """Build the set; returns what was written, [] where all of it was there already. `cluster` is a Ray cluster's address.
+def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None, *, tables: bool = True) -> list[Path]:
+    """Build the set; returns what was written, [] where all of it was there already. `cluster` is a Ray cluster's address; `tables`: print
+    Table 1 and what became of the candidates.
 
     Raises LimakitError for unreadable sources, for a source that cannot fill its `take`, and for a set without a single row.
     """
@@ -96,7 +97,7 @@ def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None) -> 
             raise LimakitError(
                 "the set is empty: no source gave an example or prompt", where=workspace.recipe_path, remedy="look at the sources' rules"
             )
-        tables = {split: table_one(rows) for split, rows in sets.items()}
+        sizes = {split: table_one(rows) for split, rows in sets.items()}
         writers: dict[str, Callable[[Path], object]] = {
             "train.jsonl": lambda path: write_jsonl(path, sets["train"]),
             "dev.jsonl": lambda path: write_jsonl(path, sets["dev"]),
@@ -105,14 +106,15 @@ def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None) -> 
             "attribution.md": lambda path: write_attribution(path, provenance),
             "review.jsonl": lambda path: write_review(path, _review_items(selections)),
             "candidates.parquet": lambda path: write_candidates(path, selections),
-            "card.md": lambda path: write_text(path, card(recipe.name, tables, selections, provenance)),
+            "card.md": lambda path: write_text(path, card(recipe.name, sizes, selections, provenance)),
         }
         _write_all(workspace.data, writers, settings, named)
         _forget(work)
-    for split, table in tables.items():
-        if table:
-            show_table(f"{split}.jsonl", *table_cells(table))
-    show_table("what became of the candidates", *outcome_cells(selections))
+    if tables:
+        for split, table in sizes.items():
+            if table:
+                show_table(f"{split}.jsonl", *table_cells(table))
+        show_table("what became of the candidates", *outcome_cells(selections))
     for selection in selections:
         if selection.missing:
             what = f"{selection.label}: {selection.missing:,} of {len(selection.kept) + selection.missing:,} are missing until somebody has reviewed candidates"

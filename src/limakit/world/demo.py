@@ -70,7 +70,7 @@ def run_demo(out: Path, pretraining: Pretraining | None = None) -> Path:
         workspace = find_workspace(out / RECIPE)
         recipe = read_recipe(workspace.recipe_path)
         with _stage(3, "curate: raw sources of seven kinds -> examples and prompts, data/; what a person must see -> data/review.jsonl"):
-            curate(workspace, recipe)
+            curate(workspace, recipe, tables=False)
         with _stage(4, f"review by a {REVIEWER}, which knows the facts, then curate again -> decisions.jsonl, data/"):
             _show_review(review(workspace, world))
             curate(workspace, recipe)
