@@ -7,7 +7,7 @@ it the text would say what its author took back. Code is kept to the byte: a blo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -25,7 +25,9 @@ _BLOCKS = {
 _ADDRESS = r"(?:(?:https?|ftp)://|www\.)(?:[^\s<>\"()]|\([^\s<>\"()]*\))*(?:[^\s<>\"().,;:!?'’\]}]|\([^\s<>\"()]*\))"
 _ADDRESSES = re.compile(rf" ?[(\[<\"] ?{_ADDRESS} ?[)\]>\"]| ?{_ADDRESS}", re.IGNORECASE)
 _PAIRS = {")": "(", "]": "[", ">": "<", '"': '"'}  # what may be left round nothing
-_SPACE = re.compile(r"[ \t\n\r\f]+")
+_BLANK = " \t\n\r\f"  # what HTML takes for white space
+_LINE_END = re.compile(r"\n(?!\n)")
+_SPACE = re.compile(f"[{_BLANK}]+")
 _DEEPEST = 60  # nesting beyond this is no document; its text is kept without structure
 
 
@@ -53,10 +55,12 @@ class _Writer:
         return "\n\n".join(block for _, block in self.blocks)
 
     def flush(self) -> None:
-        text = "".join(self.line).strip(" \n")
-        self.line, self.after_gap = [], False
-        if text:
-            self.blocks.append(("text", text))
+        self.after_gap = False
+        if self.line:
+            text = "".join(self.line).strip(" \n")
+            self.line = []
+            if text:
+                self.blocks.append(("text", text))
 
     def block(self, kind: str, text: str) -> None:
         self.flush()
@@ -64,7 +68,7 @@ class _Writer:
             self.blocks.append((kind, text))
 
     def prose(self, text: str) -> None:
-        if text == "\n":  # what stands between most tags; the same as below, without looking
+        if text and not text.strip(_BLANK):  # what stands between most tags; the same as below, without looking
             if self.line and not self.line[-1].endswith((" ", "\n")):
                 self.line.append(" ")
             self.after_gap = True
@@ -74,13 +78,14 @@ class _Writer:
             text = _SPACE.sub(" ", text)
         if "://" in text or "www." in text.lower():  # what every address has; the pattern is slow to find none
             text = _SPACE.sub(" ", _ADDRESSES.sub("", text))
-        opening = _PAIRS.get(text[:1])
-        if self.after_gap and opening and self.line and self.line[-1].rstrip(" ").endswith(opening):
-            self.line[-1], text = self.line[-1].rstrip(" ")[:-1].rstrip(" "), text[1:]
-        elif self.after_gap and text[:1] and text[0] in ".,;:!?)":
-            self._trim()
-        if not self.line or self.line[-1].endswith((" ", "\n")):
-            text = text.removeprefix(" ")
+        if self.after_gap and self.line:
+            opening = _PAIRS.get(text[:1])
+            if opening and self.line[-1].rstrip(" ").endswith(opening):
+                self.line[-1], text = self.line[-1].rstrip(" ")[:-1].rstrip(" "), text[1:]
+            elif text[:1] and text[0] in ".,;:!?)":
+                self._trim()
+        if text[:1] == " " and (not self.line or self.line[-1].endswith((" ", "\n"))):
+            text = text[1:]
         if text:
             self.line.append(text)
         self.after_gap = had > 0 and not text.strip()
@@ -90,46 +95,47 @@ class _Writer:
             self.line[-1] = self.line[-1].rstrip(" ")
 
     def children(self, node: LexborNode) -> None:
-        for child in node.iter(include_text=True):
-            self.node(child)
+        self.nodes(node.iter(include_text=True))
 
-    def node(self, node: LexborNode) -> None:
-        tag = node.tag
-        if node.is_text_node:
-            self.prose(node.text_content or "")
-        elif tag in _GONE or not node.is_element_node:
-            self.after_gap = self.after_gap or tag == "img"
-        elif tag == "br":
-            self._trim()
-            self.line.append(self.br)
-        elif tag in ("pre", "listing"):
-            self.block("code", _fenced(node))
-        elif tag in ("code", "tt", "samp"):
-            self.code(_raw(node))
-        elif self.depth >= _DEEPEST:
-            self.prose(" ".join(_texts(node)))
-        else:
-            self.depth += 1
-            self.element(node, tag or "")
-            self.depth -= 1
+    def nodes(self, nodes: Iterable[LexborNode]) -> None:
+        for node in nodes:
+            tag = node.tag or ""
+            if tag == "-text":
+                self.prose(node.text_content or "")
+            elif tag in _GONE or not node.is_element_node:
+                self.after_gap = self.after_gap or tag == "img"
+            elif tag == "br":
+                self._trim()
+                self.line.append(self.br)
+            elif tag in ("pre", "listing"):
+                self.block("code", _fenced(node))
+            elif tag in ("code", "tt", "samp"):
+                self.code(_raw(node))
+            elif self.depth >= _DEEPEST:
+                self.prose(" ".join(_texts(node)))
+            else:
+                self.depth += 1
+                self.element(node, tag)
+                self.depth -= 1
 
     def element(self, node: LexborNode, tag: str) -> None:
-        if tag in ("ul", "ol", "menu", "dir"):
+        if tag in _BLOCKS:
+            self.flush()
+            self.children(node)
+            self.flush()
+        elif tag in ("ul", "ol", "menu", "dir"):
             self.block("list", self.items(node, tag))
         elif tag == "blockquote":
             inner = _Writer(self.depth)
             inner.children(node)
-            self.block("quote", "\n".join(f"> {line}" if line else ">" for line in inner.text().split("\n")) if inner.text() else "")
+            text = inner.text()
+            self.block("quote", "\n".join([f"> {line}" if line else ">" for line in text.split("\n")]) if text else "")
         elif tag == "table":
             self.table(node)
         elif tag == "sup":  # 10<sup>3</sup> is not 103
             inner = _Writer(self.depth)
             inner.children(node)
             self.prose(_raised(inner.text(), "".join(self.line[-1:])))
-        elif tag in _BLOCKS:
-            self.flush()
-            self.children(node)
-            self.flush()
         else:
             self.children(node)
 
@@ -144,10 +150,13 @@ class _Writer:
         """A list; items with more than a line of text and lists below it are set apart by blank lines."""
         items: list[list[tuple[str, str]]] = []
         for child in node.iter(include_text=True):
+            own = child.tag == "li"
+            if not own and child.is_text_node and not (child.text_content or "").strip(_BLANK):
+                continue  # between the items
             inner = _Writer(self.depth)
-            inner.children(child) if child.tag == "li" else inner.node(child)
+            inner.nodes(child.iter(include_text=True) if own else [child])
             inner.flush()
-            if inner.blocks and child.tag != "li" and items:
+            if inner.blocks and not own and items:
                 items[-1].extend(inner.blocks)  # a list put straight into a list belongs to the item before it
             elif inner.blocks:
                 items.append(inner.blocks)
@@ -158,7 +167,7 @@ class _Writer:
         for n, item in enumerate(items, start=number):
             marker = f"{n}. " if tag == "ol" else "- "
             text = ("\n\n" if loose else "\n").join(block for _, block in item)
-            lines.append(marker + re.sub(r"\n(?!\n)", "\n" + " " * len(marker), text))
+            lines.append(marker + (_LINE_END.sub("\n" + " " * len(marker), text) if "\n" in text else text))
         return ("\n\n" if loose else "\n").join(lines)
 
     def table(self, table: LexborNode) -> None:
