@@ -86,7 +86,15 @@ def test_from_dumps_to_a_judged_response(shared, tmp_path, limakit):
         prompts = [{"id": f"t{i:02}", "prompt": q} for i, q in enumerate(QUESTIONS.splitlines())]
         (tmp_path / "authored" / "test.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
 
+        first = limakit("curate", cwd=tmp_path)
+        assert "until somebody has reviewed candidates: limakit review" in first.stderr
+        waiting = json.loads(limakit("review", "--list", "--json", cwd=tmp_path).stdout)["candidates"]
+        assert waiting and all(item["why"] == "title_unclear" and item["detail"] for item in waiting)
+        asked = [part for item in waiting for part in ("--accept", item["id"])]
+        limakit("review", *asked, cwd=tmp_path)
         limakit("curate", cwd=tmp_path)
+        found = json.loads(limakit("lint", "data/train.jsonl", "data/test.jsonl", "--json", cwd=tmp_path, check=False).stdout)
+        assert {f["rule"] for f in found["findings"] if f["level"] == "error"} <= {"eot_lost"}, found["findings"]
         examples = read_jsonl(tmp_path / "data/train.jsonl", Example)
         assert len(examples) == 96
         assert all(60 <= len(e.response) <= 400 for e in examples)
