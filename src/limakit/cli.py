@@ -163,8 +163,8 @@ def convert(
     from .errors import UsageError
     from .sources.lima import write_lima
 
-    if out.exists() and out.samefile(file):
-        raise UsageError("is the set itself", where=out, remedy="choose another name")
+    if out.exists():
+        raise UsageError("is there already; nothing was touched", where=out, remedy="choose another name, or remove it")
     rows = read_rows(file)
     write_lima(out, rows)
     _wrote([out])
@@ -359,7 +359,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        print(f"limakit: {_message(error)}", file=sys.stderr)
+        from .progress import visible  # a message may quote a file
+
+        print("\n".join(visible(line) for line in f"limakit: {_message(error)}".split("\n")), file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -52,8 +52,8 @@ def test_every_reason_and_nothing_unaccounted_for(tmp_path):
             question(19, "Cites?"), answer(20, 19, LONG + "<p>As mentioned, no.</p>"),
             question(21, "Names?"), answer(22, 21, LONG + "<p>Ask on Stack Exchange.</p>"),
             question(23, "  "), answer(24, 23),
-            question(25, "kept\n TOO?", score=1), answer(26, 25),
-            question(27, "Copied?", score=2), answer(28, 27, LONG + "<p>That  is RULE 4.</p>"),
+            question(25, " KEPT?\n", score=45), answer(26, 25),
+            question(27, "Copied?", score=45), answer(28, 27, LONG + "<p>That  is RULE 2.</p>"),
             question(1000000010, "Planted?"),
             row(Id=50, PostTypeId=5, Score=0, Body="", Title="No question"),
         ],
@@ -144,7 +144,7 @@ def test_published_format_dialogues_whole_and_singles_as_prompts(tmp_path):
     lima = 'kind = "lima"\npath = "lima.jsonl"\nauthor = "Zhou et al."\nlicence = "CC BY-NC-SA"\nurl = "https://example.org/lima"'
     _, data = run(recipe(tmp_path, lima, 'kind = "lima"\npath = "test.jsonl"\nsplit = "test"'))
     dialogue, single = read_jsonl(data / "train.jsonl", Example)
-    assert [t.text for t in dialogue.turns] == ["a", "b", "c", "d"] and dialogue.source == "lima/multi_turn"
+    assert [t.text for t in dialogue.turns] == ["a", "b", "c", "d"] and dialogue.source == "multi_turn"
     assert single.prompt == "a"  # a dialogue that opens alike is another prompt
     assert [c["reason"] for c in candidates(data)] == [None, None, "no_answer", None, None]
     assert [(p.text, p.reference) for p in read_jsonl(data / "test.jsonl", Prompt)] == [("only?", None), ("p", "r")]
@@ -374,10 +374,77 @@ def test_the_review_goes_round(tmp_path):
     outcome = {c["id"]: (c["status"], c["reason"], c["detail"]) for c in candidates(data)}
     assert outcome["coffee-10"] == ("dropped", "rejected", "a riddle") and outcome["coffee-20"] == ("kept", None, None)
     again = read_review(data / "review.jsonl")
-    assert [(i.id, i.why) for i in again] == [("coffee-40", "title_unclear"), ("coffee-20", ""), ("coffee-30", "")]
+    assert [(i.id, i.why) for i in again] == [("coffee-40", "title_unclear"), ("coffee-20", ""), ("coffee-30", ""), ("coffee-10", "")]
     assert again[1].seen == items[1].seen, "a decision stays good: the queue shows what the source offers"
     assert "edited by hand" in (data / "attribution.md").read_text()
     assert run(path)[0] == []
+
+
+def test_one_text_that_two_sources_offer_is_one_row_of_the_queue_and_two_texts_of_one_post_are_two(tmp_path, limakit):
+    write_site(
+        tmp_path / "dumps", "coffee", [r for i in (1, 2, 3) for r in (question(10 * i, f"What is this {i}?"), answer(10 * i + 1, 10 * i))]
+    )
+    one = stackexchange(take=1, split="test", prompt="title", titles="review", name="one")
+    two = stackexchange(take=1, split="dev", prompt="title", titles="review", name="two")
+    path = recipe(tmp_path, one, two, stackexchange(take=1, prompt="body"))
+    _, data = run(path)
+    items = read_review(data / "review.jsonl")
+    assert sorted(i.id for i in items if i.why) == ["coffee-10", "coffee-20", "coffee-30"], "asked once"
+    assert [i.split for i in items if not i.why] == ["train"]
+    limakit("review", "--accept", "coffee-20", cwd=tmp_path)
+    run(path)
+    assert [p.id for p in read_jsonl(data / "test.jsonl", Prompt)] == ["coffee-20"]
+    assert not any(i.why == "changed" for i in read_review(data / "review.jsonl")), "the decision was about a title, not about a body"
+
+
+def test_the_sets_own_prompts_may_be_named_as_held_out(tmp_path):
+    jsonl(tmp_path / "mine.jsonl", {"prompt": "p", "response": "r"}, {"prompt": "held", "response": "r"})
+    jsonl(tmp_path / "other.jsonl", {"conversations": ["Held"]})
+    path = recipe(tmp_path, AUTHORED)
+    text = path.read_text().replace("[decontaminate]", '[decontaminate]\nagainst = ["data/test.jsonl", "data/dev.jsonl", "other.jsonl"]')
+    path.write_text(text)
+    for _ in range(2):
+        _, data = run(path)
+        assert [e.prompt for e in read_jsonl(data / "train.jsonl", Example)] == ["p"]
+    assert run(path)[0] == []
+
+
+@pytest.mark.parametrize("damage", [b"{", b"", None])
+def test_a_damaged_pool_is_made_again(tmp_path, damage):
+    jsonl(tmp_path / "mine.jsonl", *({"prompt": f"p{i}", "response": f"r{i}"} for i in range(50)))
+    path = recipe(tmp_path, AUTHORED)
+    _, data = run(path)
+    expected = {name: (data / name).read_bytes() for name in OUTPUTS}
+    (data / MANIFEST).unlink()
+    for file in (tmp_path / ".cache" / "curate").iterdir():
+        file.write_bytes(file.read_bytes()[:-20] if damage is None else damage)
+    run(path)
+    assert {name: (data / name).read_bytes() for name in OUTPUTS} == expected
+
+
+def test_a_flipped_bit_in_a_pool_is_never_data(tmp_path):
+    jsonl(tmp_path / "mine.jsonl", *({"prompt": f"prompt {i}", "response": f"response {i}"} for i in range(300)))
+    path = recipe(tmp_path, AUTHORED)
+    _, data = run(path)
+    expected = (data / "train.jsonl").read_bytes()
+    (pool,) = (tmp_path / ".cache" / "curate").glob("*.parquet")
+    whole = pool.read_bytes()
+    for at in range(10, len(whole), len(whole) // 25):
+        (data / MANIFEST).unlink(missing_ok=True)
+        pool.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        run(path)
+        assert (data / "train.jsonl").read_bytes() == expected, at
+
+
+def test_another_source_or_another_order_of_rows_changes_no_draw(tmp_path):
+    rows = [{"prompt": f"p{i}", "response": f"r{i}"} for i in range(60)]
+    jsonl(tmp_path / "mine.jsonl", *rows)
+    jsonl(tmp_path / "dev.jsonl", {"prompt": "d"})
+    _, data = run(recipe(tmp_path, AUTHORED + "take = 10"))
+    expected = {e.prompt for e in read_jsonl(data / "train.jsonl", Example)}
+    jsonl(tmp_path / "mine.jsonl", *rows[::-1])
+    run(recipe(tmp_path, AUTHORED + "take = 10", 'kind = "authored"\npath = "dev.jsonl"\nsplit = "dev"'))
+    assert {e.prompt for e in read_jsonl(data / "train.jsonl", Example)} == expected
 
 
 def test_a_folder_in_the_way_is_said_and_nothing_touched(tmp_path):
@@ -433,4 +500,4 @@ def test_hostile_names_and_text_are_data(tmp_path):
     (example,) = read_jsonl(data / "train.jsonl", Example)
     assert example.prompt == "[red]{{ 7*7 }}[/nope] \u2028 <b>" and example.response == "`rm -rf` $(x) \x00"
     text = (data / "card.md").read_text()
-    assert "| a\\|[b]&lt;i>\\`c | x y\\|z | 1 |" in text
+    assert "| a\\|\\[b\\]&lt;i&gt;\\`c | x y\\|z | 1 |" in text

@@ -1,18 +1,33 @@
 """Drawing: quotas exact, order of no matter, the temperature's odds."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limakit.curate.sampling import choose, draw_strata, unit
+from limakit.curate.sampling import draw_strata, shuffled, unit
 
 supplies = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 30), max_size=8)
 
 
+class Same(Sequence):
+    """A stratum's items, each of which is the stratum's name."""
+
+    def __init__(self, name, n):
+        self.name, self.n = name, n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return self.name
+
+
 def draw(sizes, supply, take, seed=7, temperature=3.0):
-    return draw_strata(sizes, supply, take, temperature=temperature, seed=seed, name="s")
+    items = {s: Same(s, n) for s, n in supply.items()}
+    return draw_strata(sizes, items, take, temperature=temperature, seed=seed, name="s")
 
 
 @given(supplies, st.integers(0, 120), st.integers(0, 5), st.sampled_from([0.5, 1.0, 3.0, 100.0]))
@@ -56,10 +71,37 @@ def test_unit_is_stable_uniform_and_depends_on_every_part():
     assert abs(sum(values) / 10_000 - 0.5) < 4 * (1 / 12 / 10_000) ** 0.5
 
 
-@given(st.sets(st.text("abc", max_size=5), max_size=20), st.integers(0, 25), st.randoms())
-def test_choose(ids, take, random):
+@given(supplies, st.integers(0, 60), st.integers(1, 5), st.randoms())
+def test_what_is_not_accepted_gives_its_place_to_the_next_of_its_stratum(supply, take, every, random):
+    """As if it had never been there, but for the odds of a stratum that turns out to have nothing left."""
+    items = {s: [f"{s}{i}" for i in range(n)] for s, n in supply.items()}
+    asked = []
+    drawn = draw_strata(supply, items, take, temperature=3.0, seed=7, name="s", accept=lambda x: asked.append(x) or int(x[1:]) % every == 0)
+    fit = {s: [x for x in some if int(x[1:]) % every == 0] for s, some in items.items()}
+    assert len(drawn) == len(set(drawn)) == min(take, sum(map(len, fit.values())))
+    for s, some in fit.items():
+        mine = [x for x in drawn if x[0] == s]
+        assert mine == some[: len(mine)], "best first"
+    assert len(asked) == len(set(asked))
+    if every == 1:
+        assert asked == drawn
+
+
+def test_a_stratum_with_nothing_fit_leaves_the_odds_of_the_others_alone():
+    sizes = {"a": 1000, "b": 1000, "bad": 100_000}
+    counts = Counter(
+        draw_strata(sizes, {"a": ["a"], "b": ["b"], "bad": ["bad"]}, 1, temperature=3.0, seed=seed, name="s", accept=lambda x: x != "bad")[
+            0
+        ]
+        for seed in range(4000)
+    )
+    assert abs(counts["a"] / 4000 - 0.5) < 4 * (0.25 / 4000) ** 0.5
+
+
+@given(st.sets(st.text("abc", max_size=5), max_size=20), st.randoms())
+def test_shuffled(ids, random):
     order = list(ids)
     random.shuffle(order)
-    chosen = choose(sorted(ids), take, seed=1, name="s")
-    assert len(chosen) == min(take, len(ids)) and chosen <= ids
-    assert chosen == choose(order, take, seed=1, name="s")
+    found = shuffled(sorted(ids), str, seed=1, name="s")
+    assert set(found) == ids and found == shuffled(order, str, seed=1, name="s")
+    assert len(ids) < 12 or found != shuffled(order, str, seed=2, name="s")

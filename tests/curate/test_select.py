@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limakit.curate.candidate import Candidate, Text
-from limakit.curate.decisions import Decision, digest
+from limakit.curate.decisions import Decision, decisions_of, digest
 from limakit.curate.decontaminate import Guard
 from limakit.curate.pool import batch_of, write_pool
 from limakit.curate.select import QUEUE, Chosen, select
@@ -62,7 +62,7 @@ def chosen(near=0.8, ngram=13):
 
 def run(folder, source, candidates, decisions=(), state=None):
     pool = write_pool(folder / "pool.parquet", [batch_of(candidates)])
-    return select(source, source.label, pool, state or chosen(), {d.id: d for d in decisions}, seed=7, where="lima.toml")
+    return select(source, source.label, pool, state or chosen(), decisions_of(decisions), seed=7, where="lima.toml")
 
 
 def decide(c, action, *, seen=None, **more):
@@ -93,11 +93,37 @@ def test_nothing_that_needs_a_review_is_taken_unseen_and_decisions_are_taken_in(
 
 
 def test_a_decision_about_another_text_is_stale_and_asked_again(tmp_path):
-    source = AuthoredSource(kind="authored", path="a")
-    rows = [fit(0, ""), fit(1, "")]
+    source = StackExchangeSource(kind="stackexchange", path="d", take=1)
+    rows = [fit(0), fit(1)]
     selection = run(tmp_path, source, rows, [decide(rows[0], "reject", seen="0" * 32)])
     assert [c.id for c in selection.kept] == ["x-1"] and selection.stale == 1
     assert [(c.id, c.review) for c in selection.waiting] == [("x-0", "changed")]
+
+
+def test_a_decision_follows_its_text_where_ids_are_numbers_of_rows(tmp_path):
+    source = AuthoredSource(kind="authored", path="a")
+    rows = [fit(0, ""), fit(1, "")]
+    rejected = decide(rows[1], "reject")
+    moved = [fit(5, ""), replace(rows[0], id="x-1"), replace(rows[1], id="x-2")]
+    selection = run(tmp_path, source, moved, [rejected])
+    assert [c.id for c in selection.kept] == ["x-5", "x-1"] and fates(selection) == {2: "rejected"} and selection.stale == 0
+
+
+def test_what_waits_crowds_out_nothing_that_is_fit(tmp_path):
+    """A better-scored copy whose title needs a look gives way to the one that needs none, and waits for nothing then."""
+    source = StackExchangeSource(kind="stackexchange", path="d", take=1)
+    rows = [fit(0, review="title_unclear", response=prose(9)), fit(1, response=prose(9)), fit(2, review="title_unclear")]
+    selection = run(tmp_path, source, rows)
+    assert [c.id for c in selection.kept] == ["x-1"] and fates(selection) == {0: "duplicate_response", 2: "unreviewed"}
+    assert [c.id for c in selection.waiting] == ["x-2"]
+
+
+def test_only_what_is_drawn_is_compared_and_a_repeat_gives_its_place_to_the_next(tmp_path):
+    source = StackExchangeSource(kind="stackexchange", path="d", take=2)
+    rows = [fit(0), fit(1, response=prose(0)), fit(2), fit(3, response=prose(0)), fit(4)]
+    selection = run(tmp_path, source, rows)
+    assert [c.id for c in selection.kept] == ["x-0", "x-2"]
+    assert fates(selection) == {1: "duplicate_response", 3: "not_drawn", 4: "not_drawn"}
 
 
 def test_an_edit_that_makes_a_copy_is_a_copy(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
+from ..progress import visible
 from ..records import Author, Provenance
 from ..workspace import atomic_file
 
@@ -32,9 +33,9 @@ def write_attribution(path: Path, provenance: Iterable[Provenance]) -> None:
         file.write(_HEAD.encode())
         urls = sorted({(licence, url) for row in rows for licence in _licences(row.licence) if (url := licence_url(licence))})
         for licence, url in urls:
-            file.write(f"- {_text(licence)}: <{url}>\n".encode())
+            file.write(f"- {as_text(licence)}: <{url}>\n".encode())
         for source, items in groupby(sorted(rows, key=lambda row: row.source), key=lambda row: row.source):
-            file.write(f"\n## {_text(source)}\n\n".encode())
+            file.write(f"\n## {as_text(source)}\n\n".encode())
             for item in items:
                 file.write(_entry(item).encode())
 
@@ -51,15 +52,15 @@ Licences:
 
 
 def _entry(item: Provenance) -> str:
-    title = f'"{_text(item.title)}", ' if item.title else ""
-    authors = "; ".join(f"{_author(a)} ({_text(a.wrote)})" for a in item.authors)
+    title = f'"{as_text(item.title)}", ' if item.title else ""
+    authors = "; ".join(f"{_author(a)} ({as_text(a.wrote)})" for a in item.authors)
     where = f", <{_address(item.url)}>" if item.url else ""
-    changes = f". Changed: {_text(item.changes)}" if item.changes else ". Not changed"
-    return f"- {_text(item.id)}: {title}by {authors}{where}; {_text(item.licence)}{changes}.\n"
+    changes = f". Changed: {as_text(item.changes)}" if item.changes else ". Not changed"
+    return f"- {as_text(item.id)}: {title}by {authors}{where}; {as_text(item.licence)}{changes}.\n"
 
 
 def _author(author: Author) -> str:
-    return f"{_text(author.name)} <{_address(author.url)}>" if author.url else _text(author.name)
+    return f"{as_text(author.name)} <{_address(author.url)}>" if author.url else as_text(author.name)
 
 
 def _licences(licence: str) -> list[str]:
@@ -67,10 +68,11 @@ def _licences(licence: str) -> list[str]:
     return [found[0] for found in _CC.finditer(licence)] or [licence]
 
 
-def _text(text: str) -> str:
-    """Names and titles are text, never Markdown or HTML."""
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(text.split())).replace("<", "&lt;").replace(">", "&gt;")
+def as_text(text: str) -> str:
+    """Names and titles are text, never Markdown, HTML or an order to a terminal."""
+    shown = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|#!~]|(?<!\w)_|_(?!\w))", r"\\\1", shown)
 
 
 def _address(url: str) -> str:
-    return re.sub(r"[\s<>]", "", url)
+    return re.sub(r"[\s<>]", "", visible(url))

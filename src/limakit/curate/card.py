@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..records import Provenance
+from .attribution import as_text
 from .select import Selection
 from .stats import TableRow, table_cells
 
@@ -51,4 +52,4 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1
 
 def _cell(text: str) -> str:
     """Names come from recipes and data: in a table they are text, not Markdown and not HTML."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    return as_text(text)

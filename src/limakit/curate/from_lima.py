@@ -57,7 +57,7 @@ def offer(source: LimaSource, path: Path, work: Work) -> Iterator[pa.RecordBatch
 
 def _candidate(source: LimaSource, number: int, row: LimaRow, turns: tuple[Turn, ...]) -> Candidate:
     id = f"{source.name}-{number}" if source.split == "train" else f"{source.name}-{source.split}-{number}"
-    name = f"{source.name}/{row.source}" if row.source else source.name
+    name = row.source or source.name  # so that what is written in the published format again is what it was
     response = turns[-1].text if turns[-1].role == "assistant" else None
     bare = Candidate(id, url=source.url, response_chars=None if response is None else len(response))
     if source.split == "train" and response is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import LimakitError
@@ -35,7 +36,8 @@ def content_hashes(files: Mapping[str, Path], memory: Path) -> dict[Path, str]:
                     fresh[name] = [*stamp, hashes[path]]
             bar.advance(stamp[0] // MB)
     if fresh:
-        write_json(memory, {name: entry for name, entry in (known | fresh).items() if Path(name).exists()})
+        with suppress(LimakitError):  # it only saves time
+            write_json(memory, {name: entry for name, entry in (known | fresh).items() if Path(name).exists()})
     return hashes
 
 

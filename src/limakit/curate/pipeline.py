@@ -80,7 +80,7 @@ def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None, *, 
         inputs = _inputs(workspace, recipe, files)
         hashes = content_hashes(inputs, workspace.cache / "hashes.json")
         named = {name: hashes[path] for name, path in inputs.items()}
-        settings = {"limakit": __version__} | recipe.model_dump(
+        settings = {"limakit": __version__, "code": code_hash()} | recipe.model_dump(
             mode="json", include={"name", "seed", "sources", "duplicates", "decontaminate"}
         )
         manifest = workspace.data / MANIFEST
@@ -94,6 +94,7 @@ def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None, *, 
         sets, provenance = _records(selections)
         waiting = sum(len(s.waiting) for s in selections)
         if not any(sets.values()) and not waiting:
+            show_table("what became of the candidates", *outcome_cells(selections))
             raise LimakitError(
                 "the set is empty: no source gave an example or prompt", where=workspace.recipe_path, remedy="look at the sources' rules"
             )
@@ -127,7 +128,7 @@ def _inputs(workspace: Workspace, recipe: Recipe, files: Sequence[dict[str, Path
     inputs: dict[str, Path] = {}
     for read in files:
         inputs |= read
-    for name in recipe.decontaminate.against:
+    for name in _against(workspace, recipe):
         if not workspace.path(name).is_file():
             raise UsageError(f"decontaminate.against: no such file: {name}", where=workspace.recipe_path, remedy="mend the path")
         inputs[name] = workspace.path(name)
@@ -136,26 +137,36 @@ def _inputs(workspace: Workspace, recipe: Recipe, files: Sequence[dict[str, Path
     return inputs
 
 
+def _against(workspace: Workspace, recipe: Recipe) -> list[str]:
+    """The further files to hold out; the set's own dev and test prompts are held out as they are chosen."""
+    own = {(workspace.data / name).resolve() for name in ("dev.jsonl", "test.jsonl")}
+    return [name for name in recipe.decontaminate.against if workspace.path(name).resolve() not in own]
+
+
 def _pool(source: Source, path: Path, read: dict[str, Path], work: Work) -> Pool:
     """All candidates of a source, from the cache where they lie there."""
     settings = source.model_dump(mode="json", exclude=_DRAW_ONLY)
     name = sha256_json([code_hash(), settings, work.seed, {name: work.content(file) for name, file in read.items()}])[:40] + ".parquet"
-    place, made_from = work.cache / name, work.cache / f"{name}.json"
-    if place.exists() and made_from.exists():
+    place, told = work.cache / name, work.cache / f"{name}.json"
+    try:
+        beside = json.loads(told.read_bytes())
+        if beside["sha256"] != sha256_file(place):
+            raise ValueError("damaged")
         pool = open_pool(place)
-    else:
+    except (LimakitError, OSError, ValueError, KeyError, TypeError):  # not there, or damaged: made again
+        told.unlink(missing_ok=True)
         alone = replace(work, used=set())
         pool = write_pool(place, _KINDS[source.kind].offer(source, path, alone))
-        write_json(made_from, sorted(alone.used))
-    work.used.update(json.loads(made_from.read_bytes()))  # a change of the rules will want them again
-    work.used.update((place.name, made_from.name))
+        beside = {"sha256": sha256_file(place), "needs": sorted(alone.used)}
+        write_json(told, beside)
+    work.used.update((place.name, told.name, *beside["needs"]))  # a change of the rules will want again what it was made from
     return pool
 
 
 def _forget(work: Work) -> None:
     """Remove what no stage of this run asked for: results of settings and files that are no more, and what killed runs left."""
     for file in work.cache.iterdir():
-        if file.name not in work.used:
+        if file.name not in work.used and file.is_file():
             file.unlink(missing_ok=True)
 
 
@@ -166,22 +177,32 @@ def _labels(sources: Sequence[Source]) -> list[str]:
     return [label if full.count(label) == 1 else f"{label[:-1]}, source {i + 1})" for i, label in enumerate(full)]
 
 
+def _draws(sources: Sequence[Source]) -> list[str]:
+    """What each source's draw is called: no other source changes it, except one of the same name and split that stands before it."""
+    calls: list[str] = []
+    for source in sources:
+        name = source.label if source.split == "train" else f"{source.label} ({source.split})"
+        n = sum(call == name or call.startswith(f"{name}, ") for call in calls)
+        calls.append(f"{name}, {n + 1}" if n else name)
+    return calls
+
+
 def _select_all(workspace: Workspace, recipe: Recipe, pools: Sequence[Pool]) -> list[Selection]:
     """Each source's selection, in the recipe's order."""
     decisions = read_decisions(workspace.root / DECISIONS)
     guard = Guard(near=recipe.decontaminate.near, ngram=recipe.decontaminate.ngram)
-    for name in recipe.decontaminate.against:
+    for name in _against(workspace, recipe):
         guard.add_file(workspace.path(name))
     chosen = Chosen(near=recipe.duplicates.near, guard=guard)
     done: dict[int, Selection] = {}
     owner: dict[str, str] = {}
-    labels = _labels(recipe.sources)
+    labels, draws = _labels(recipe.sources), _draws(recipe.sources)
     for split in ("test", "dev", "train"):
         for i, source in enumerate(recipe.sources):
             if source.split != split:
                 continue
             where = f"{workspace.recipe_path}, source {i + 1}"
-            selection = select(source, labels[i], pools[i], chosen, decisions, seed=recipe.seed, where=where)
+            selection = select(source, labels[i], pools[i], chosen, decisions, seed=recipe.seed, where=where, draw=draws[i])
             for candidate in selection.kept:
                 if candidate.id in owner:  # within a source its reader has seen to it
                     what = f"the id {candidate.id!r} is also in source {owner[candidate.id]!r}"
@@ -213,11 +234,15 @@ def _records(selections: Sequence[Selection]) -> tuple[dict[str, list[Example] |
 
 
 def _review_items(selections: Sequence[Selection]) -> Iterator[ReviewItem]:
-    """What a person may look at: first what waits, source by source, then what is kept."""
+    """What a person may look at: first what waits, source by source, then what is kept or was decided; a text that two sources offer once."""
+    items = [_review_item(c, selection, c.review or "required") for selection in selections for c in selection.waiting]
     for selection in selections:
-        yield from (_review_item(c, selection, c.review or "required") for c in selection.waiting)
-    for selection in selections:
-        yield from (_review_item(selection.originals[c.id], selection, "") for c in selection.kept)
+        items += [_review_item(c, selection, "") for c in (*(selection.originals[k.id] for k in selection.kept), *selection.decided)]
+    seen: set[str] = set()
+    for item in items:
+        if item.seen not in seen:
+            seen.add(item.seen)
+            yield item
 
 
 def _review_item(c: Candidate, selection: Selection, why: str) -> ReviewItem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
 )
 _PLAIN = [name for name in SCHEMA.names if name != "text"]
 _SIZES = "limakit.sizes"
+_NO_POST = ["malformed", "planted"]  # rows that count for nothing
 ROWS = 10_000  # of one row group: what is in memory at a time, texts included
 
 
@@ -58,7 +60,8 @@ def write_pool(path: Path, batches: Iterable[pa.RecordBatch | pa.Table]) -> Pool
     sizes: Counter[str] = Counter()
     with atomic_file(path) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for table in _even(batches):
-            for pair in pc.value_counts(table["stratum"]).to_pylist():
+            whole = table.filter(pc.invert(pc.is_in(table["reason"], pa.array(_NO_POST))))
+            for pair in pc.value_counts(whole["stratum"]).to_pylist():
                 sizes[pair["values"]] += pair["counts"]
             writer.write_table(table, row_group_size=ROWS)
         writer.add_key_value_metadata({_SIZES: json.dumps(dict(sorted(sizes.items())))})
@@ -93,7 +96,8 @@ def open_pool(path: Path) -> Pool:
 
 @dataclass(frozen=True)
 class Pool:
-    """`rows` candidates; `sizes` counts those of each stratum, whatever became of them (n in the paper's n^(1/tau))."""
+    """`rows` candidates; `sizes` counts those of each stratum, whatever became of them, but for damaged and planted rows (n in the
+    paper's n^(1/tau))."""
 
     path: Path
     rows: int
@@ -101,14 +105,14 @@ class Pool:
 
     def account(self) -> Iterator[pa.Table]:
         """Every candidate without its text, ROWS at a time."""
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=_PLAIN)
 
     def fit(self) -> Iterator[tuple[int, Candidate]]:
         """(row, candidate) of each without a reason against it, in order, read a little at a time."""
         row = 0
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             for batch in file.iter_batches(batch_size=2_000):
                 places = pc.indices_nonzero(pc.is_null(batch["reason"])).to_pylist()
                 for place, cells in zip(places, batch.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
@@ -118,12 +122,23 @@ class Pool:
     def take(self, rows: Collection[int]) -> dict[int, Candidate]:
         """The candidates of these rows."""
         found: dict[int, Candidate] = {}
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             for group, places in groupby(sorted(rows), lambda row: row // ROWS):
                 wanted = list(places)
                 table = file.read_row_group(group).take(pa.array([row - group * ROWS for row in wanted], pa.int64()))
                 found |= {row: _candidate(cells) for row, cells in zip(wanted, table.to_pylist(), strict=True)}
         return found
+
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        """The file; one that turns out to be damaged is removed, so that the next run makes it again."""
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield file
+        except (OSError, pa.ArrowException) as error:
+            self.path.unlink(missing_ok=True)
+            what = f"a result that was kept here is damaged, and has been removed ({str(error).splitlines()[0][:100]})"
+            raise LimakitError(what, where=self.path, remedy="run the same command again; if it comes back, look at the disk") from None
 
 
 def _candidate(cells: dict) -> Candidate:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import inf
 
 import pyarrow.compute as pc
@@ -20,11 +21,11 @@ from ..recipe_sources import (
     WikihowSource,
 )
 from .candidate import Candidate
-from .decisions import Decision, digest
+from .decisions import Decision, Decisions, digest
 from .decontaminate import Guard
 from .duplicates import NearIndex, Prints, Sketch, fingerprint, sketch
 from .pool import Pool
-from .sampling import choose, draw_strata, unit
+from .sampling import draw_strata, shuffled
 
 QUEUE = 20  # candidates to review at least, where any wait
 
@@ -35,7 +36,7 @@ class Selection:
 
     `fates`: row -> (outcome, detail) of every candidate that the reader let through and that is not kept: a reason, "not_drawn" (nothing
     against it) or "unreviewed". `kept` in the order drawn. `waiting`: those of the unreviewed that a person should look at next, in that
-    order. `missing`: how many more `take` asks for, where reviewing can still give them. `stale`: decisions about a text that has changed.
+    order. `decided`: as their source offers them, those that somebody decided about and that are not kept. `missing`: how many more `take` asks for, where reviewing can still give them. `stale`: decisions about a text that has changed.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Selection:
     originals: Mapping[str, Candidate] = field(default_factory=dict)  # id -> what is kept as its source offers it, before any edit
     fates: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     waiting: tuple[Candidate, ...] = ()
+    decided: tuple[Candidate, ...] = ()
     missing: int = 0
     stale: int = 0
 
@@ -62,11 +64,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """What the draw knows of a candidate that nothing speaks against. `review`: why a person must look at it first, or None; `detail`:
-    what was found."""
+    """What the draw knows of a candidate that its reader let through. `key`: what it is drawn by, its id or, where that is the number of a
+    row, its text's digest. `review`: why a person must look at it first, or None; `detail`: what was found."""
 
     row: int
-    id: str
+    key: str
     stratum: str
     review: str | None
     detail: str
@@ -141,76 +143,133 @@ class Chosen:
                 return f"prompt_in_{other}", c.id
         return self.guard.problem(c.turns, split) or self.kept[split].problem(c, seen)
 
-    def add(self, c: Candidate, split: Split) -> None:
-        self.kept[split].add(c, self.see(c))
+    def keep(self, c: Candidate, seen: Seen, split: Split) -> None:
+        self.kept[split].add(c, seen)
         if split != "train":
             assert c.text is not None
             self.guard.add(split, c.id, c.turns, c.text.reference)
 
 
 def select(
-    source: Source, label: str, pool: Pool, chosen: Chosen, decisions: Mapping[str, Decision], *, seed: int, where: object
+    source: Source, label: str, pool: Pool, chosen: Chosen, decisions: Decisions, *, seed: int, where: object, draw: str | None = None
 ) -> Selection:
-    """Take in the decisions, drop repeats and leaks, draw, and note what is kept in `chosen`.
+    """Take in the decisions, then draw; what is drawn and repeats or leaks something gives its place to the next. Notes what is kept in `chosen`.
 
-    What needs a review and has none is not drawn: the first of those in the order of the draw are what `waiting` holds. Raises LimakitError
-    where `take` cannot be filled, not even by reviewing.
+    What needs a review and has none is not drawn: the first of those in the order of the draw are what `waiting` holds. Repeats and leaks are
+    looked for among what is drawn or queued, so memory grows with what is taken and not with the pool. `draw` tells apart draws of sources of
+    one name. Raises LimakitError where `take` cannot be filled, not even by reviewing.
     """
+    draw = label if draw is None else draw
     fates: dict[int, tuple[str, str]] = {}
     edited: dict[int, Candidate] = {}
+    decided: dict[int, Candidate] = {}
     ready: list[_Fit] = []
     undecided: list[_Fit] = []
-    mine = Repeats(chosen.near)
     stale = 0
-    for row, c in track(pool.fit(), f"compare {label}", None, "candidates"):
-        decision = decisions.get(c.id)
-        if decision is not None and decision.seen != _digest(c):
-            decision, stale = None, stale + 1
-            c = replace(c, review=c.review or "changed")
-        if decision is not None and decision.action == "reject":
-            fates[row] = ("rejected", decision.note)
-            continue
+    for row, c in track(pool.fit(), f"take in {label}", None, "candidates"):
+        said = _digest(c)
+        decision = decisions.on(said)
+        review = c.review
         if decision is not None:
-            c = replace(_edited(c, decision), review=None)
+            decided[row], review = c, None
+            if decision.action == "reject":
+                fates[row] = ("rejected", decision.note)
+                continue
             if decision.action == "edit":
-                edited[row] = c
+                edited[row] = _edited(c, decision)
+        elif c.stratum and decisions.changed(c.id, said):
+            stale, review = stale + 1, review or "changed"
+        (undecided if review else ready).append(_Fit(row, c.id if c.stratum else said, c.stratum, review, c.detail))
+    taken: dict[int, Candidate] = {}
+    texts = _Texts(pool)
+
+    def accept(fit: _Fit) -> bool:
+        c = edited.get(fit.row) or texts.of(fit)
         seen = chosen.see(c)
-        problem = chosen.problem(c, seen, source.split) or mine.problem(c, seen)
+        problem = chosen.problem(c, seen, source.split)
         if problem:
-            fates[row] = problem
-            continue
-        mine.add(c, seen)
-        (undecided if c.review else ready).append(_Fit(row, c.id, c.stratum, c.review, c.detail))
-    drawn = _drawn(source, label, ready, pool.sizes, source.take, seed)
-    texts = pool.take([fit.row for fit in drawn])
-    kept = tuple(edited.get(fit.row, texts[fit.row]) for fit in drawn)
-    taken = {fit.row for fit in drawn}
-    fates |= {fit.row: ("not_drawn", "") for fit in ready if fit.row not in taken}
-    fates |= {fit.row: ("unreviewed", ": ".join(filter(None, (fit.review, fit.detail)))) for fit in undecided}
-    missing = min((source.take or 0) - len(kept), len(undecided)) if source.take else len(undecided)
-    queue = _drawn(source, label, undecided, pool.sizes, max(QUEUE, 3 * missing), seed)
-    looked_at = pool.take([fit.row for fit in queue])
+            fates[fit.row] = problem
+            return False
+        chosen.keep(c, seen, source.split)
+        taken[fit.row] = c
+        return True
+
+    drawn = _drawn(source, draw, ready, pool.sizes, source.take, seed, texts, accept)
+    kept = tuple(taken[fit.row] for fit in drawn)
+    fates |= {fit.row: ("not_drawn", "") for fit in ready if fit.row not in taken and fit.row not in fates}
+    waiting = _queue(source, draw, undecided, pool, chosen, (source.take or len(kept) + len(undecided)) - len(kept), fates, seed)
+    open_ = sum(fit.row not in fates for fit in undecided)
+    fates |= {fit.row: ("unreviewed", ": ".join(filter(None, (fit.review, fit.detail)))) for fit in undecided if fit.row not in fates}
+    missing = min(source.take - len(kept), open_) if source.take else open_
     selection = Selection(
         label,
         source.split,
         pool,
         kept,
-        originals={texts[fit.row].id: texts[fit.row] for fit in drawn},
+        originals={c.id: decided.get(row, c) for row, c in taken.items()},
         fates=fates,
-        waiting=tuple(replace(looked_at[fit.row], review=fit.review) for fit in queue),
-        missing=max(missing, 0),
+        waiting=waiting,
+        decided=tuple(c for row, c in decided.items() if row not in taken),
+        missing=missing,
         stale=stale,
     )
     wanted = source.take if source.take is not None else 1
-    if len(kept) + selection.missing < wanted and not source.allow_fewer:
+    if len(kept) + missing < wanted and not source.allow_fewer:
         raise LimakitError(
             _shortfall(source, selection),
             where=where,
             remedy="lower take, relax the source's rules, add material, or set allow_fewer = true",
         )
-    for candidate in kept:
-        chosen.add(candidate, source.split)
     return selection
+
+
+class _Texts:
+    """Candidates of a pool, read some at a time in the orders in which they will be asked for, since a pool is read by many rows at once."""
+
+    AHEAD = 64
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+        self._next: dict[int, int] = {}  # row -> the row after it in its order
+        self._held: dict[int, Candidate] = {}
+
+    def expect(self, orders: Collection[Sequence[_Fit]], take: int) -> None:
+        """From each of these a beginning will be asked for, `take` candidates in all if nothing speaks against them."""
+        first: list[int] = []
+        for order in orders:
+            self._next |= {one.row: two.row for one, two in pairwise(order)}
+            first += [fit.row for fit in order[: 2 * take // len(orders) + 8]]
+        self._held = self._pool.take(first)
+
+    def of(self, fit: _Fit) -> Candidate:
+        if fit.row not in self._held:
+            rows = [fit.row]
+            while len(rows) < self.AHEAD and rows[-1] in self._next:
+                rows.append(self._next[rows[-1]])
+            self._held |= self._pool.take(rows)
+        return self._held.pop(fit.row)
+
+
+def _queue(
+    source: Source, draw: str, undecided: list[_Fit], pool: Pool, chosen: Chosen, wanted: int, fates: dict[int, tuple[str, str]], seed: int
+) -> tuple[Candidate, ...]:
+    """What a person should look at next: the first of the undecided that repeat and leak nothing, of what is kept or among themselves."""
+    found: dict[int, Candidate] = {}
+    texts, mine = _Texts(pool), Repeats(chosen.near)
+
+    def accept(fit: _Fit) -> bool:
+        c = texts.of(fit)
+        seen = chosen.see(c)
+        problem = chosen.problem(c, seen, source.split)
+        if problem:
+            fates[fit.row] = problem
+        elif mine.problem(c, seen) is None:  # a copy of what waits: if that is rejected, this one is asked about
+            mine.add(c, seen)
+            found[fit.row] = replace(c, review=fit.review)
+        return fit.row in found
+
+    queue = _drawn(source, draw, undecided, pool.sizes, max(QUEUE, 3 * wanted), seed, texts, accept)
+    return tuple(found[fit.row] for fit in queue)
 
 
 def _digest(c: Candidate) -> str:
@@ -220,8 +279,6 @@ def _digest(c: Candidate) -> str:
 
 def _edited(c: Candidate, decision: Decision) -> Candidate:
     """The candidate in the words of an edit."""
-    if decision.action != "edit":
-        return c
     assert c.text is not None and decision.turns is not None
     changes = "; ".join(filter(None, (c.text.provenance.changes, "edited by hand")))
     provenance = c.text.provenance.model_copy(update={"changes": changes})
@@ -229,29 +286,44 @@ def _edited(c: Candidate, decision: Decision) -> Candidate:
     return replace(c, text=text)
 
 
-def _drawn(source: Source, label: str, fit: list[_Fit], sizes: Mapping[str, int], take: int | None, seed: int) -> list[_Fit]:
-    """`take` of them in the order of the draw. `label` is no other source's: two sources of one name draw each for itself."""
-    if isinstance(source, StackExchangeSource | StackExchangeDialogueSource):  # best first within their community, as they come
-        return _spread(fit, sizes, take, source.temperature, seed, label)
-    if isinstance(source, WikihowSource):  # categories evenly, then any article
-        by_chance = sorted(fit, key=lambda f: (unit(seed, "article", label, f.id), f.id))
-        return _spread(by_chance, sizes, take, inf, seed, label)
-    if isinstance(source, RedditSource):  # what people liked best, as it comes
-        return fit[:take]
-    if take is None:
-        return fit
-    picked = choose([f.id for f in fit], take, seed=seed, name=label)
-    return [f for f in fit if f.id in picked]
+def _drawn(
+    source: Source,
+    draw: str,
+    fit: list[_Fit],
+    sizes: Mapping[str, int],
+    take: int | None,
+    seed: int,
+    texts: _Texts,
+    accept: Callable[[_Fit], bool],
+) -> list[_Fit]:
+    """`take` of those that `accept` takes (None: all), asked about in the order of the draw, which `texts` is told."""
+    if isinstance(source, StackExchangeSource | StackExchangeDialogueSource | WikihowSource):
+        by_chance = isinstance(
+            source, WikihowSource
+        )  # categories evenly, then any article; else best first in their community, as they come
+        of_stratum: dict[str, list[_Fit]] = {}
+        for f in fit:
+            of_stratum.setdefault(f.stratum, []).append(f)
+        if by_chance:
+            of_stratum = {stratum: shuffled(some, _key, seed=seed, name=draw) for stratum, some in of_stratum.items()}
+        temperature = inf if isinstance(source, WikihowSource) else source.temperature
+        n = len(fit) if take is None else take
+        texts.expect(of_stratum.values(), n)
+        return draw_strata(sizes, of_stratum, n, temperature=temperature, seed=seed, name=draw, accept=accept)
+    as_it_comes = isinstance(source, RedditSource) or take is None  # what people liked best first; or all
+    order = fit if as_it_comes else shuffled(fit, _key, seed=seed, name=draw)
+    texts.expect([order], len(fit) if take is None else take)
+    found: list[_Fit] = []
+    for f in order:
+        if take is not None and len(found) == take:
+            break
+        if accept(f):
+            found.append(f)
+    return found if isinstance(source, RedditSource) else sorted(found, key=lambda f: f.row)
 
 
-def _spread(fit: list[_Fit], sizes: Mapping[str, int], take: int | None, temperature: float, seed: int, label: str) -> list[_Fit]:
-    of_stratum: dict[str, list[_Fit]] = {}
-    for f in fit:
-        of_stratum.setdefault(f.stratum, []).append(f)
-    supply = {stratum: len(found) for stratum, found in of_stratum.items()}
-    order = draw_strata(sizes, supply, len(fit) if take is None else take, temperature=temperature, seed=seed, name=label)
-    best: dict[str, Iterator[_Fit]] = {stratum: iter(found) for stratum, found in of_stratum.items()}
-    return [next(best[stratum]) for stratum in order]
+def _key(fit: _Fit) -> str:
+    return fit.key
 
 
 def _shortfall(source: Source, selection: Selection) -> str:
