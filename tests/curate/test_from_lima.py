@@ -27,7 +27,7 @@ def test_dialogues_stay_whole_and_a_last_response_is_a_reference_of_test_prompts
     train = pool(tmp_path, path)
     assert account(train) == [("lima-1", None, None), ("lima-2", "no_answer", None)]
     ((_, one),) = train.fit()
-    assert [t.text for t in one.turns] == ["a", "b", "c", "d"] and one.text.source == "lima/multi_turn"
+    assert [t.text for t in one.turns] == ["a", "b", "c", "d"] and one.text.source == "multi_turn"
     (_, first), (_, second) = pool(tmp_path, path, split="test").fit()
     assert (first.id, [t.text for t in first.turns], first.text.reference) == ("lima-test-1", ["a", "b", "c"], "d")
     assert (second.turns[-1].text, second.text.reference) == ("only", None)
