@@ -78,7 +78,9 @@ def curate(
 
 @app.command()
 def review(
-    source: Annotated[Optional[str], typer.Option(help="Only candidates of this source.", show_default=False)] = None,
+    source: Annotated[
+        Optional[str], typer.Option(help="Only candidates of this source; tells two of one ID apart.", show_default=False)
+    ] = None,
     kept: Annotated[bool, typer.Option("--kept", help="Also what is kept and needs no review.")] = False,
     reviewer: Annotated[Optional[str], typer.Option(help="Who decides; default $USER.", show_default=False)] = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the candidates that wait, and stop.")] = False,
@@ -98,18 +100,27 @@ def review(
     from .errors import UsageError
 
     decisions = bool(accept or reject or undo or edit or file)
-    if list_ + (show is not None) + decisions > 1 or (as_json and not list_) or (note and not decisions):
-        raise UsageError(
-            "these options do not go together", remedy="list, show one, or decide; --json goes with --list, --note with a decision"
-        )
+    if list_ + (show is not None) + decisions > 1:
+        raise UsageError("these options do not go together", remedy="list, show one, or decide")
+    form = "--list" if list_ else "--show" if show is not None else "a decision" if decisions else "the terminal"
+    takes = {
+        "--json": ("--list",),
+        "--kept": ("--list", "the terminal"),
+        "--note": ("a decision",),
+        "--reviewer": ("a decision", "the terminal"),
+    }
+    for option, given in (("--json", as_json), ("--kept", kept), ("--note", bool(note)), ("--reviewer", reviewer is not None)):
+        if given and form not in takes[option]:
+            raise UsageError(f"{option} means nothing with {form}", remedy=f"it goes with {' or '.join(takes[option])}")
     if list_:
         desk.list_candidates(workspace, source=source, kept=kept, as_json=as_json)
     elif show is not None:
-        desk.show_candidate(workspace, show)
+        desk.show_candidate(workspace, show, source=source)
     elif decisions:
         desk.decide(
-            workspace, accept=accept or (), reject=reject or (), undo=undo or (), edit=edit, file=file, note=note, reviewer=reviewer
-        )
+            workspace, accept=accept or (), reject=reject or (), undo=undo or (), edit=edit, file=file, source=source, note=note,
+            reviewer=reviewer,
+        )  # fmt: skip
     else:
         desk.review(workspace, source=source, kept=kept, reviewer=reviewer)
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 from terminal import Terminal
+from typer.testing import CliRunner
 
+from limakit.cli import app
 from limakit.curate.decisions import Decision, append_decision, read_decisions
 from limakit.curate.desk import decide, list_candidates, review, show_candidate
 from limakit.curate.review import ReviewItem, review_item, write_review
 from limakit.errors import LimakitError, UsageError
+from limakit.recipe import init_workspace
 from limakit.records import Turn
 from limakit.workspace import Workspace
 
@@ -41,8 +44,12 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path, tmp_path / "lima.toml")
 
 
+def made(workspace: Workspace) -> dict[str, Decision]:
+    return {d.id: d for d in read_decisions(workspace.root / "decisions.jsonl").made.values()}
+
+
 def decided(workspace: Workspace) -> dict[str, tuple[str, str]]:
-    return {id: (d.action, d.note) for id, d in read_decisions(workspace.root / "decisions.jsonl").items()}
+    return {id: (d.action, d.note) for id, d in made(workspace).items()}
 
 
 def editor(folder: Path, script: str) -> str:
@@ -80,7 +87,7 @@ def test_accept_reject_undo_by_name(workspace, capsys, monkeypatch):
     monkeypatch.setenv("USER", "eve")
     decide(workspace, accept=["tea-1", "ask-1"], reject=["tea-2"], note="so it is")
     assert decided(workspace) == {"tea-1": ("accept", "so it is"), "ask-1": ("accept", "so it is"), "tea-2": ("reject", "so it is")}
-    found = read_decisions(workspace.root / "decisions.jsonl")["tea-1"]
+    found = made(workspace)["tea-1"]
     assert (found.seen, found.reviewer) == (items()[0].seen, "eve")
     out = capsys.readouterr().out
     assert "wrote 3 decisions to decisions.jsonl" in out and "0 of 4 waiting" in out and "limakit curate takes the decisions in" in out
@@ -108,7 +115,7 @@ def test_an_edit_by_file_is_what_show_prints_changed(workspace, capsys, tmp_path
         file = tmp_path / "edit.md"
         file.write_text(capsys.readouterr().out.replace(old, new))
         decide(workspace, edit=id, file=file, note="better")
-    found = read_decisions(workspace.root / "decisions.jsonl")
+    found = made(workspace)
     assert found["tea-1"].turns == turns("Why is it bitter?", "Too hot.\n\n## Steps") and found["tea-1"].reference is None
     assert (found["ask-1"].action, found["ask-1"].turns, found["ask-1"].reference) == ("edit", turns("What is best?"), "All are.")
     capsys.readouterr()
@@ -117,6 +124,97 @@ def test_an_edit_by_file_is_what_show_prints_changed(workspace, capsys, tmp_path
     file.write_text("## Prompt\n\nWhat is best?\n\n## Response\n\nNo.\n")
     with pytest.raises(LimakitError, match=r"edit\.md: the last turn must be the user's\n.*ends with ## Prompt"):
         decide(workspace, edit="ask-1", file=file)
+
+
+def same_name() -> list[ReviewItem]:
+    """One question, offered with its body to train on and by its title to test with."""
+    return [
+        review_item(id="q-1", label="tea (train)", split="train", why="required", turns=turns("Why is it so?", "It is.")),
+        review_item(id="q-1", label="tea (test)", split="test", why="required", turns=turns("Why?")),
+    ]
+
+
+def test_a_source_tells_two_candidates_of_one_id_apart(workspace, capsys, tmp_path):
+    write_review(tmp_path / "data" / "review.jsonl", same_name())
+    (file := tmp_path / "new.md").write_text("## Prompt\n\nWhy though?\n")
+    for wrong in ({"accept": ["q-1"]}, {"reject": ["q-1"]}, {"edit": "q-1", "file": file}, {"undo": ["q-1"]}):
+        with pytest.raises(
+            UsageError, match=r"2 candidates are called 'q-1', of the sources 'tea \(train\)', 'tea \(test\)'\n.*--source 'tea \(train\)'"
+        ):
+            decide(workspace, **wrong)
+    with pytest.raises(UsageError, match="2 candidates are called 'q-1'"):
+        show_candidate(workspace, "q-1")
+    with pytest.raises(UsageError, match="no candidates of a source 'nope'"):
+        decide(workspace, accept=["q-1"], source="nope")
+    assert not (workspace.root / "decisions.jsonl").exists()
+    show_candidate(workspace, "q-1", source="tea (test)")
+    assert "Why?" in capsys.readouterr().out
+    decide(workspace, accept=["q-1"], source="tea (train)")
+    assert "wrote 1 decision to" in capsys.readouterr().out
+    decide(workspace, edit="q-1", file=file, source="tea (test)")
+    list_candidates(workspace, kept=True)
+    out = capsys.readouterr().out
+    assert "0 of 2 waiting, 1 accepted, 1 edited" in out and out.count("(train)") == 1
+    decide(workspace, undo=["q-1"], source="tea (train)")
+    found = read_decisions(workspace.root / "decisions.jsonl")
+    assert [found.on(item.seen) is None for item in same_name()] == [True, False]
+    with pytest.raises(UsageError, match="nothing was decided about 'q-1'"):
+        decide(workspace, undo=["q-1"], source="tea (train)")
+
+
+def test_what_curate_has_taken_in_can_be_undone(workspace, capsys, tmp_path):
+    decide(workspace, reject=["tea-1"], accept=["tea-2", "ask-1"])
+    after = [items()[0].model_copy(update={"why": ""}), items()[3]]  # rejected; tea-2 and ask-1 are nowhere now
+    write_review(tmp_path / "data" / "review.jsonl", after)
+    capsys.readouterr()
+    list_candidates(workspace, kept=True)
+    out = capsys.readouterr().out
+    assert "tea-1  rejected" in out and "0 of 2 waiting, 1 rejected, 1 kept" in out
+    decide(workspace, undo=["tea-1", "tea-2"])
+    assert decided(workspace).keys() == {"ask-1"}
+    with pytest.raises(UsageError, match="no candidate in the queue is called 'tea-2'"):
+        decide(workspace, undo=["tea-2"])
+
+
+def test_undoing_what_reads_otherwise_now_undoes_what_it_was(workspace):
+    append_decision(workspace.root / "decisions.jsonl", Decision(id="tea-1", action="reject", seen="0" * 32))
+    decide(workspace, undo=["tea-1"])
+    assert decided(workspace) == {}
+
+
+def test_an_unchanged_file_is_accepted_whatever_is_in_it(workspace, capsys, tmp_path):
+    odd = review_item(id="odd", label="tea", split="train", why="required", turns=turns("How?", "So:\n\n```\nboil", "And?", "Cool."))
+    write_review(tmp_path / "data" / "review.jsonl", [odd])
+    show_candidate(workspace, "odd")
+    file = tmp_path / "edit.md"
+    file.write_text(capsys.readouterr().out)
+    decide(workspace, edit="odd", file=file)
+    assert decided(workspace) == {"odd": ("accept", "")}
+    file.write_text(file.read_text().replace("boil", "cook"))
+    with pytest.raises(LimakitError, match="never closed"):
+        decide(workspace, edit="odd", file=file)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--list", "--note", "x"], "--note means nothing with --list"),
+        (["--list", "--reviewer", "ann"], "--reviewer means nothing with --list"),
+        (["--show", "tea-1", "--kept"], "--kept means nothing with --show"),
+        (["--show", "tea-1", "--json"], "--json means nothing with --show"),
+        (["--accept", "tea-1", "--kept"], "--kept means nothing with a decision"),
+        (["--note", "x"], "--note means nothing with the terminal"),
+        (["--accept", "tea-1", "--list"], "do not go together"),
+        (["--accept", "tea-1", "--source", "nope"], "no candidates of a source 'nope'"),
+    ],
+)
+def test_no_option_is_passed_over(tmp_path, monkeypatch, options, said):
+    [recipe, *_] = init_workspace(tmp_path / "w", "lima-7b")
+    write_review(tmp_path / "w" / "data" / "review.jsonl", items())
+    monkeypatch.chdir(recipe.parent)
+    error = CliRunner().invoke(app, ["review", *options]).exception
+    assert isinstance(error, UsageError) and said in error.message
+    assert not (tmp_path / "w" / "decisions.jsonl").exists()
 
 
 # in a terminal
@@ -212,7 +310,7 @@ def test_an_editor_changes_the_words(workspace, tmp_path):
         assert "Too cold" in t.screen
         t.press("q")
         assert t.end() == 0 and t.restored
-    found = read_decisions(workspace.root / "decisions.jsonl")
+    found = made(workspace)
     assert found["tea-1"].turns == turns("Why is it bitter?", "Too cold.") and found["tea-2"].action == "accept"
 
 

@@ -39,7 +39,7 @@ def test_it_leaves_a_workspace_with_every_stage_done(out):
     assert {example.source for example in train} == {
         "valley talks", "valley forum", "valley howto", "valley tales", "valley tasks", "valley/valley", "authored",
     }  # fmt: skip
-    assert {decision.reviewer for decision in read_decisions(out / "decisions.jsonl").values()} == {"simulated reviewer"}
+    assert {decision.reviewer for decision in read_decisions(out / "decisions.jsonl").made.values()} == {"simulated reviewer"}
     judgments = read_jsonl(out / "judgments" / "tuned-against-base-by-oracle-facts.jsonl", Judgment)
     assert len(judgments) == 2 * len(test) and all(row.status == "ok" for row in judgments)
     for model in (recipe.name, "base"):

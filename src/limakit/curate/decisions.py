@@ -1,6 +1,7 @@
 """What people decided about candidates: decisions.jsonl in the workspace, one row a decision, only ever added to.
 
-The last decision about a candidate counts. Each is on the disk before the next question is asked; what a kill left of a row is told, and
+A decision is about a text, whatever the candidate is called: an id may be a row's number, and two sources may offer one id with two texts.
+The last decision about a text counts. Each is on the disk before the next question is asked; what a kill left of a row is told, and
 goes when the next one is written.
 """
 
@@ -11,8 +12,10 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -30,8 +33,8 @@ Action = Literal["accept", "reject", "edit", "undo"]
 class Decision(Record):
     """Take a candidate as it is, or not at all, or with other words; "undo" is as if nobody had looked.
 
-    `seen` is the `digest` of what was looked at: the candidate as its source offers it. Where that has changed since, the decision is
-    stale and the candidate is asked about again. `turns` and `reference` are the new words of an edit; a note says why.
+    `seen` is the `digest` of what was looked at: the candidate as its source offers it. Where that has changed since, the candidate is
+    asked about again; `id` says what it was called then. `turns` and `reference` are the new words of an edit; a note says why.
     """
 
     id: str = Field(min_length=1)
@@ -57,23 +60,73 @@ def digest(turns: Iterable[Turn], reference: str | None) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
-def read_decisions(path: Path) -> dict[str, Decision]:
-    """The decision that counts for each candidate, by its id; {} where there is no file. What was undone is not there.
+@dataclass(frozen=True)
+class Decisions:
+    """The decisions that count, one for each text that was decided about; what was undone is not there.
+
+    `made`: seen -> decision, in the order in which they were made. `at_hand`: digests of texts that are candidates now, as far as that is
+    known; a decision about one of them is about no earlier text of another candidate.
+    """
+
+    made: Mapping[str, Decision] = field(default_factory=dict)
+    at_hand: frozenset[str] = frozenset()
+
+    def among(self, seen: Iterable[str]) -> Decisions:
+        """The same, knowing which texts are candidates now."""
+        return Decisions(self.made, frozenset(seen))
+
+    def on(self, seen: str) -> Decision | None:
+        """The decision about the text of this digest."""
+        return self.made.get(seen)
+
+    def under(self, id: str) -> tuple[Decision, ...]:
+        """The decisions about what a candidate of this id was before, in the order in which they were made; none of those `at_hand`."""
+        return self._ids.get(id, ())
+
+    def changed(self, id: str, seen: str) -> bool:
+        """Whether something was decided under this id when it read otherwise, and nothing about this text."""
+        return seen not in self.made and id in self._ids
+
+    @cached_property
+    def _ids(self) -> dict[str, tuple[Decision, ...]]:
+        found: dict[str, tuple[Decision, ...]] = {}
+        for seen, decision in self.made.items():
+            if seen in self.at_hand:
+                continue
+            found[decision.id] = (*found.get(decision.id, ()), decision)
+        return found
+
+
+def decisions_of(rows: Iterable[Decision]) -> Decisions:
+    """What counts of all decisions that were ever made, in their order.
+
+    An "undo" takes away the decision about its text; where there is none, the candidate has changed since, and those under its id go.
+    """
+    made: dict[str, Decision] = {}
+    for row in rows:
+        before = made.pop(row.seen, None)
+        if row.action != "undo":
+            made[row.seen] = row
+        elif before is None:
+            for seen in [seen for seen, decision in made.items() if decision.id == row.id]:
+                del made[seen]
+    return Decisions(made)
+
+
+def read_decisions(path: Path) -> Decisions:
+    """The decisions that count; none where there is no file.
 
     The beginning of a last row, which a kill may leave, is told in a note and left out. Raises LimakitError naming any other damaged row.
     """
-    if not path.exists() and not path.is_symlink():
-        return {}
-    found: dict[str, Decision] = {}
+    return decisions_of(_rows(path)) if path.exists() or path.is_symlink() else Decisions()
+
+
+def _rows(path: Path) -> Iterator[Decision]:
     for row, line in jsonl_lines(path):
         if not line.endswith(b"\n") and not _is_whole(line):
             warn(f"{path}, row {row}: only the beginning of a decision, left by a run that was killed; it does not count: {_excerpt(line)}")
-            break
-        decision = parse_row(Decision, line, path, row)
-        found.pop(decision.id, None)
-        if decision.action != "undo":
-            found[decision.id] = decision
-    return found
+            return
+        yield parse_row(Decision, line, path, row)
 
 
 def append_decision(path: Path, decision: Decision) -> None:
@@ -89,6 +142,8 @@ def append_decision(path: Path, decision: Decision) -> None:
                 os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, end)
+                if end == 0:  # still locked: who waits for it finds it gone, and makes another
+                    path.unlink(missing_ok=True)
                 raise
             if end == 0:
                 sync_folder(path.parent)
@@ -105,12 +160,15 @@ def append_decision(path: Path, decision: Decision) -> None:
 def _locked(path: Path) -> Iterator[int]:
     """The file, to read and write, while no other process writes a decision."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    finally:
-        os.close(fd)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:  # else somebody whose disk was full has removed it meanwhile
+                yield fd
+                return
+        finally:
+            os.close(fd)
 
 
 def _mended_end(fd: int, path: Path) -> int:

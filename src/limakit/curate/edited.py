@@ -17,7 +17,7 @@ from ..errors import LimakitError, UsageError
 from ..progress import visible
 from ..records import Example, Prompt, Turn, first_problem
 from ..sources.authored import read_markdown
-from .decisions import Decision
+from .decisions import Decision, Decisions
 from .review import ReviewItem
 
 # A line of the text that would be read as a heading gets a backslash before it, and loses it on the way back.
@@ -70,19 +70,29 @@ def _kept(words: Words) -> list[tuple[str, str]]:
     return [(who, text.replace("\r\n", "\n").strip("\n").rstrip()) for who, text in said]
 
 
-def words_of(item: ReviewItem, decision: Decision | None) -> Words:
+def words_of(item: ReviewItem, decisions: Decisions) -> Words:
     """A candidate's words as they were edited, where they were and the edit still counts; else as its source has them."""
-    if decision is not None and decision.turns is not None and decision.seen == item.seen:
+    decision = decisions.on(item.seen)
+    if decision is not None and decision.turns is not None:
         return decision.turns, decision.reference
     return item.turns, item.reference
 
 
 def edit_of(item: ReviewItem, path: Path, note: str, reviewer: str) -> Decision:
     """The decision that an edited file stands for: what is as its source has it is accepted. Raises LimakitError as `from_markdown`."""
-    words = from_markdown(path, item.split)
-    if same_words(words, (item.turns, item.reference)):
+    offered = (item.turns, item.reference)
+    words = offered if _is_still(path, as_markdown(item, offered)) else from_markdown(path, item.split)
+    if same_words(words, offered):
         return Decision(id=item.id, action="accept", seen=item.seen, note=note, reviewer=reviewer)
     return Decision(id=item.id, action="edit", seen=item.seen, turns=words[0], reference=words[1], note=note, reviewer=reviewer)
+
+
+def _is_still(path: Path, text: str) -> bool:
+    """Whether nobody has changed a file; then it need not be one that can be read (a code fence that is never closed hides headings)."""
+    try:
+        return path.read_bytes().replace(b"\r\n", b"\n").rstrip() == text.replace("\r\n", "\n").encode().rstrip()
+    except OSError:
+        return False
 
 
 def editor() -> list[str]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
 from ..progress import visible
-from .decisions import Decision
+from .decisions import Decisions
 from .edited import Words
-from .review import ReviewItem, count_states, state_of
+from .review import ReviewItem, count_states, decision_on, source_of, state_of
 from .screen import rendered
 
 _WHY = {
     "required": "nothing of this source is taken unseen",
     "title_unclear": "the title may not stand alone",
+    "changed": "it was decided about when it read otherwise",
     "": "kept without review; you may revise it",
 }
 _BORDERS = {"user": "cyan", "assistant": "green", "reference": "yellow"}
@@ -58,7 +59,7 @@ def foot(width: int, decided: bool) -> str:
     return "  ".join(key for key in _ORDER if key in taken)
 
 
-def counts_line(items: Sequence[ReviewItem], decisions: Mapping[str, Decision]) -> str:
+def counts_line(items: Sequence[ReviewItem], decisions: Decisions) -> str:
     """3 of 60 waiting, 40 accepted, 2 edited, 15 rejected."""
     counts = count_states(items, decisions)
     waiting = counts.pop("waiting", 0)
@@ -67,9 +68,9 @@ def counts_line(items: Sequence[ReviewItem], decisions: Mapping[str, Decision]) 
     return ", ".join(parts + [f"{n} {state}" for state, n in counts.items()])
 
 
-def candidate_page(item: ReviewItem, decision: Decision | None, words: Words, note: str, width: int) -> list[str]:
+def candidate_page(item: ReviewItem, decisions: Decisions, words: Words, note: str, width: int) -> list[str]:
     """The lines of one candidate. `words` are shown, `note` is what will be saved with the decision."""
-    parts: list[RenderableType] = [*_facts(item, decision, note)]
+    parts: list[RenderableType] = [*_facts(item, decisions, note)]
     turns, reference = words
     changed = words != (item.turns, item.reference)
     for n, turn in enumerate(turns, start=1):
@@ -80,19 +81,20 @@ def candidate_page(item: ReviewItem, decision: Decision | None, words: Words, no
     return rendered(parts, width)
 
 
-def _facts(item: ReviewItem, decision: Decision | None, note: str) -> list[Text]:
+def _facts(item: ReviewItem, decisions: Decisions, note: str) -> list[Text]:
     scores = [
         f"question {item.score}" if item.score is not None else "",
         f"answer {item.answer_score}" if item.answer_score is not None else "",
     ]
     score = ", ".join(s for s in scores if s)
-    lines = [(f"{item.id} · {item.label} · {item.split}" + (f" · score: {score}" if score else ""), "bold")]
+    lines = [(f"{item.id} · {source_of(item, ' · {}')}" + (f" · score: {score}" if score else ""), "bold")]
     if item.title and item.title.strip() != item.turns[0].text.strip():
         lines.append((item.title, ""))
     if item.url:
         lines.append((item.url, "dim"))
-    lines.append((_WHY.get(item.why, item.why) + (f": {item.detail}" if item.detail else ""), "yellow" if item.why else "dim"))
-    state = state_of(item, decision)
+    state, decision = state_of(item, decisions), decision_on(item, decisions)
+    why = _WHY.get(item.why, item.why) if item.why or state == "kept" else ""  # what was decided about says so below
+    lines += [(f"{why}{': ' if why and item.detail else ''}{item.detail}", "yellow" if item.why else "dim")] if why or item.detail else []
     if decision is not None:
         by = f" by {decision.reviewer}" if decision.reviewer else ""
         said = f": {decision.note}" if decision.note else ""

@@ -5,7 +5,7 @@ What was decided lies in decisions.jsonl; this file never changes between two ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from ..errors import LimakitError, UsageError
 from ..records import Record, Turn, read_jsonl, write_jsonl
 from ..workspace import Workspace, check_data
-from .decisions import DECISIONS, Decision, digest, read_decisions
+from .decisions import DECISIONS, Decision, Decisions, digest, read_decisions
 
 QUEUE = "review.jsonl"
 State = Literal["waiting", "changed", "accepted", "edited", "rejected", "kept"]
@@ -58,38 +58,58 @@ def write_review(path: Path, items: Iterable[ReviewItem]) -> int:
 
 
 def read_review(path: Path) -> list[ReviewItem]:
-    """The queue in its order. Raises LimakitError naming the row that is damaged or has an id for the second time."""
+    """The queue in its order. Two sources may offer one id with two texts, and each has a row; never is one text there twice.
+
+    Raises LimakitError naming the row that is damaged or is there for the second time.
+    """
     items = read_jsonl(path, ReviewItem)
     rows: dict[str, int] = {}
     for n, item in enumerate(items, start=1):
-        if item.id in rows:
-            what = f"the id {item.id!r} is also that of entry {rows[item.id]}"
+        if item.seen in rows:
+            what = f"the candidate {item.id!r} is also entry {rows[item.seen]}"
             raise LimakitError(what, where=f"{path}, entry {n}", remedy="run limakit curate again, which writes this file")
-        rows[item.id] = n
+        rows[item.seen] = n
     return items
 
 
-def state_of(item: ReviewItem, decision: Decision | None) -> State:
+def decision_on(item: ReviewItem, decisions: Decisions) -> Decision | None:
+    """What was decided about a candidate; where that is nothing and it read otherwise once, the last that was decided then."""
+    return decisions.on(item.seen) or next(reversed(decisions.under(item.id)), None)
+
+
+def state_of(item: ReviewItem, decisions: Decisions) -> State:
     """What became of a candidate: "changed" was decided when it read otherwise, and waits again."""
-    if decision is None:
-        return "waiting" if item.why else "kept"
-    if decision.seen != item.seen:
+    decision = decisions.on(item.seen)
+    if decision is not None:
+        return {"accept": "accepted", "edit": "edited", "reject": "rejected"}[decision.action]  # type: ignore[return-value]
+    if decisions.changed(item.id, item.seen):
         return "changed"
-    return {"accept": "accepted", "edit": "edited", "reject": "rejected"}[decision.action]  # type: ignore[return-value]
+    return "waiting" if item.why else "kept"
 
 
-def waits(item: ReviewItem, decision: Decision | None) -> bool:
-    return state_of(item, decision) in ("waiting", "changed")
+def waits(item: ReviewItem, decisions: Decisions) -> bool:
+    return state_of(item, decisions) in ("waiting", "changed")
 
 
-def read_queue(workspace: Workspace) -> tuple[list[ReviewItem], dict[str, Decision]]:
+def read_queue(workspace: Workspace) -> tuple[list[ReviewItem], Decisions]:
     """The queue and the decisions that count. Raises UsageError where curate has not been here, LimakitError for damaged files."""
     path = workspace.data / QUEUE
     check_data(workspace)
     if not path.exists():
         remedy = "run limakit curate: it puts there what a person must look at"
         raise UsageError("nothing to review here yet", where=workspace.relative(path), remedy=remedy)
-    return read_review(path), read_decisions(workspace.root / DECISIONS)
+    items = read_review(path)
+    return items, decisions_about(items, workspace.root / DECISIONS)
+
+
+def decisions_about(items: Iterable[ReviewItem], path: Path) -> Decisions:
+    """The decisions that count, as they are about the queue's candidates."""
+    return read_decisions(path).among(item.seen for item in items)
+
+
+def source_of(item: ReviewItem, split: str = " ({})") -> str:
+    """A candidate's source and split; the name of one source among several of a name has its split in it already."""
+    return item.label if f"({item.split}" in item.label else item.label + split.format(item.split)
 
 
 def of_source(items: Sequence[ReviewItem], label: str | None) -> list[ReviewItem]:
@@ -101,10 +121,10 @@ def of_source(items: Sequence[ReviewItem], label: str | None) -> list[ReviewItem
     return [item for item in items if label is None or item.label == label]
 
 
-def count_states(items: Iterable[ReviewItem], decisions: Mapping[str, Decision]) -> dict[State, int]:
+def count_states(items: Iterable[ReviewItem], decisions: Decisions) -> dict[State, int]:
     """How many candidates are in each state; states without any are not there."""
     counts: dict[State, int] = {}
     for item in items:
-        state = state_of(item, decisions.get(item.id))
+        state = state_of(item, decisions)
         counts[state] = counts.get(state, 0) + 1
     return counts

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..errors import LimakitError
 from ..progress import visible
-from .decisions import Action, Decision, append_decision, read_decisions
+from .decisions import Action, Decision, Decisions, append_decision
 from .edited import as_markdown, edit_of, editor, run_editor, words_of
 from .page import HELP, candidate_page, foot
-from .review import ReviewItem, of_source, waits
+from .review import ReviewItem, decision_on, decisions_about, of_source, state_of, waits
 from .screen import PASTED, Screen
 
 MOVES = {" ": "pgdn", "pgdn": "pgdn", "pgup": "pgup", "down": "down", "up": "up", "j": "down", "k": "up", "home": "home", "end": "end"}
@@ -25,15 +25,15 @@ class Sitting:
         screen: Screen,
         path: Path,
         queue: list[ReviewItem],
-        decisions: dict[str, Decision],
+        decisions: Decisions,
         source: str | None,
         kept: bool,
         reviewer: str,
     ):
         self.screen, self.path, self.queue, self.decisions = screen, path, queue, decisions
         self.source, self.kept, self.reviewer = source, kept, reviewer
-        self.seen: list[str] = []  # ids, in the order they were on the desk
-        self.passed: set[str] = set()  # what is not shown again in this sitting
+        self.past: list[ReviewItem] = []  # in the order they were on the desk
+        self.passed: set[str] = set()  # the digests of what is not shown again in this sitting
         self.note = ""  # for the decision about the candidate on the desk
         self.said = ""  # what was done last
         self.made: Counter[str] = Counter()
@@ -74,7 +74,7 @@ class Sitting:
                 return self._next()
             return None
         if key == "s":
-            self.passed.add(item.id)
+            self.passed.add(item.seen)
             return self._leave(item, "skipped")
         if key == "a":
             return self._decide(item, "accept", "accepted")
@@ -84,8 +84,9 @@ class Sitting:
                 return item
             self.note = why
             return self._decide(item, "reject", "rejected")
-        if key == "u" and item.id in self.decisions:
-            return self._decide(item, "undo", "undone:", leave=False)
+        if key == "u" and (decided := decision_on(item, self.decisions)):
+            undo = Decision(id=decided.id, action="undo", seen=decided.seen, note=self.note, reviewer=self.reviewer)
+            return self._save(undo, item, "undone:", leave=False)
         if key == "n":
             return self._take_note(item)
         if key == "e":
@@ -95,27 +96,26 @@ class Sitting:
 
     def _page(self, item: ReviewItem | None) -> tuple[str, list[str], list[str]]:
         items = of_source(self.queue, self.source)
-        left = sum(waits(i, self.decisions.get(i.id)) for i in items)
+        left = sum(waits(i, self.decisions) for i in items)
         head = f"{left} of {len(items)} waiting" + (f" · {visible(self.source)}" if self.source else "")
         if item is None:
             later = f"\n\n{len(self.passed)} skipped: s goes through them again." if self.passed else ""
             return head, [*f"Nothing more to look at here.{later}".split("\n")], [self.said, "b back  o source  q quit"]
-        decision = self.decisions.get(item.id)
-        body = candidate_page(item, decision, words_of(item, decision), self.note, self.screen.width)
-        return head, body, [self.said, foot(self.screen.width, decision is not None)]
+        body = candidate_page(item, self.decisions, words_of(item, self.decisions), self.note, self.screen.width)
+        return head, body, [self.said, foot(self.screen.width, decision_on(item, self.decisions) is not None)]
 
     def _next(self) -> ReviewItem | None:
         """The first candidate that waits; with `kept` also those that need nobody, once a sitting."""
-        self.decisions = read_decisions(self.path)  # somebody else may be at it too
+        self.decisions = decisions_about(self.queue, self.path)  # somebody else may be at it too
         for item in of_source(self.queue, self.source):
-            wanted = waits(item, self.decisions.get(item.id)) or (self.kept and not item.why and item.id not in self.decisions)
-            if wanted and item.id not in self.passed:
+            wanted = waits(item, self.decisions) or (self.kept and state_of(item, self.decisions) == "kept")
+            if wanted and item.seen not in self.passed:
                 return item
         return None
 
     def _leave(self, item: ReviewItem, what: str) -> ReviewItem | None:
         self.said = f"{what} {visible(item.id)}"
-        self.seen.append(item.id)
+        self.past.append(item)
         return self._next()
 
     def _decide(self, item: ReviewItem, action: Action, what: str, *, leave: bool = True) -> ReviewItem | None:
@@ -129,38 +129,36 @@ class Sitting:
         if leave:
             return self._leave(item, what)
         self.said = f"{what} {visible(item.id)}"
-        self.decisions = read_decisions(self.path)
+        self.decisions = decisions_about(self.queue, self.path)
         return item
 
     def _back(self, item: ReviewItem | None) -> ReviewItem | None:
-        if not self.seen:
+        if not self.past:
             self.said = "this is the first of this sitting"
             return item
-        id = self.seen.pop()
-        self.passed.discard(id)
+        before = self.past.pop()
+        self.passed.discard(before.seen)
         self.said = ""
-        self.decisions = read_decisions(self.path)
-        return next(i for i in self.queue if i.id == id)
+        self.decisions = decisions_about(self.queue, self.path)
+        return before
 
     def _take_note(self, item: ReviewItem) -> ReviewItem | None:
-        decision = self.decisions.get(item.id)
-        decided = decision is not None and decision.seen == item.seen
-        text = self._ask(item, "note", self.note or (decision.note if decision is not None and decided else ""))
+        decision = self.decisions.on(item.seen)
+        text = self._ask(item, "note", self.note or (decision.note if decision is not None else ""))
         if text is None:
             return item
-        if decision is not None and decided:
+        if decision is not None:
             return self._save(decision.model_copy(update={"note": text, "reviewer": self.reviewer}), item, "noted:", leave=False)
         self.note, self.said = text, "the note is saved with the decision"
         return item
 
     def _edit(self, item: ReviewItem) -> ReviewItem | None:
         """Edit until it can be read or is given up. Returns the next candidate, or this one where nothing was decided."""
-        words = words_of(item, self.decisions.get(item.id))
+        words = words_of(item, self.decisions)
         command = editor()
         with tempfile.TemporaryDirectory(prefix="limakit-") as folder:
             path = Path(folder) / "candidate.md"
-            before = as_markdown(item, words).encode()
-            path.write_bytes(before)
+            path.write_bytes(as_markdown(item, words).encode())
             while True:
                 with self.screen.suspended():
                     run_editor(command, path)
@@ -171,12 +169,9 @@ class Sitting:
                 try:
                     decision = edit_of(item, path, self.note, self.reviewer)
                 except LimakitError as error:
-                    if after == before and words[0] == item.turns:
-                        decision = Decision(id=item.id, action="accept", seen=item.seen, note=self.note, reviewer=self.reviewer)
-                    elif self._gives_up(error):
+                    if self._gives_up(error):
                         return item
-                    else:
-                        continue
+                    continue
                 return self._save(decision, item, "edited" if decision.action == "edit" else "unchanged, so accepted:")
 
     def _gives_up(self, error: LimakitError) -> bool:
@@ -201,7 +196,7 @@ class Sitting:
         labels = sorted({i.label for i in self.queue})
         lines = ["  0  all of them"]
         for n, label in enumerate(labels, start=1):
-            left = sum(waits(i, self.decisions.get(i.id)) for i in self.queue if i.label == label)
+            left = sum(waits(i, self.decisions) for i in self.queue if i.label == label)
             lines.append(f"{n:>3}  {visible(label)} ({left} waiting)")
         answer = self.screen.ask("Which source?", lines, "number")
         if answer is None:

@@ -40,7 +40,7 @@ def review(workspace: Workspace, world: World) -> list[tuple[ReviewItem, Verdict
     items, decided = read_queue(workspace)
     done = []
     for item in items:
-        if not waits(item, decided.get(item.id)) or (verdict := look_at(item, world)) is None:
+        if not waits(item, decided) or (verdict := look_at(item, world)) is None:
             continue
         decision = Decision(
             id=item.id,
