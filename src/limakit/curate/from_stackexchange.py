@@ -146,9 +146,9 @@ def judged(path: Path, member: str | None, pairs: str, source: dict, slug: str, 
                     found = _candidate(made, site, question, answer, response, seed)
                     asker, answerer = _owner(question), _owner(answer)
                 else:
-                    found = Candidate("").drop(*problem)
+                    found = Candidate("", reason=problem[0], detail=problem[1])
             except RowError as error:
-                chars, found = None, Candidate("").drop("malformed", f"{table.name}, byte {at}: {error}")
+                chars, found = None, Candidate("", reason="malformed", detail=f"{table.name}, byte {at}: {error}")
             columns["response_chars"].append(chars)
             columns["reason"].append(found.reason)
             columns["detail"].append(found.detail or None)

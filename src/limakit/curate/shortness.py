@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SAYS = re.compile(r"<p>[A-Za-z]{1,40} ")  # a word that is no address stands in the text whatever follows
+_SAYS = re.compile(r"<p>(?:<em>|<strong>)?[A-Za-z'’]{1,40}[ ,]")  # a word that is no address stands in the text whatever follows
 _GROWS = re.compile(r"<(?:(ol)|(ul|menu|dir|blockquote)|(pre|listing))", re.IGNORECASE)
 
 
