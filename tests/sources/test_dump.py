@@ -1,6 +1,7 @@
 """Folders and archives: what lies where, read through a pipe, and what is said when the pipe breaks."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,37 @@ def test_rows_by_their_place_in_any_order(site, tmp_path, form):
     with rows_at(table, "posts", at[shuffled], size[shuffled]) as read:
         rows = {i: read(int(at[i]), int(size[i])) for i in shuffled.tolist()}
     assert all(row.decode().startswith(f'<row Id="{i + 2}" ') and row.rstrip().endswith(b"/>") for i, row in rows.items())
+
+
+@pytest.mark.parametrize("form", ["archive", "utf-16"])
+def test_no_room_for_the_rows_of_an_archive_names_the_temporary_folder(site, tmp_path, form):
+    table = Table(site)
+    if form == "archive":
+        if SEVEN is None:
+            pytest.skip("7-Zip (7zz) is not installed")
+        pack(tmp_path / "coffee.7z", site)
+        table = Table(tmp_path / "coffee.7z", "Posts.xml")
+    else:
+        site.write_bytes(site.read_bytes().decode("utf-8-sig").replace('encoding="utf-8"', 'encoding="utf-16"').encode("utf-16"))
+    at, size = places(table)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # a disk that is full after 50 kB
+    try:
+        with pytest.raises(
+            LimakitError, match=r"(?s)^/\S+: cannot write to the temporary folder: \w.*free some space there, or set TMPDIR"
+        ):
+            with rows_at(table, "posts", at, size):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@needs_7zip
+def test_no_temporary_folder_at_all(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with pytest.raises(LimakitError, match=r"(?s)none: cannot write to the temporary folder: No such file.*set TMPDIR"):
+        next(archive_bytes(site, "Posts.xml"))
 
 
 def test_large_files_are_cut_and_others_are_not(site, monkeypatch):

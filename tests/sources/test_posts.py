@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from limakit.errors import LimakitError
 from limakit.sources.dump import Table, check_ranges, scan_of
 from limakit.sources.post_heads import ANSWER, ODD, OTHER, QUESTION, read_heads
-from limakit.sources.posts import Posts, index_posts, top_answers
+from limakit.sources.posts import Posts, among, index_posts, top_answers
 from limakit.sources.scan import parse_row
 
 
@@ -170,6 +170,11 @@ def test_the_usual_layout_is_read_without_expat(tmp_path):
     assert kinds.tolist() == [QUESTION, QUESTION, ANSWER, OTHER, ANSWER] and ODD not in kinds
     assert (ids[[0, 1, 2, 4]].tolist(), scores[[0, 1, 2, 4]].tolist()) == ([1, 2, 3, 99_999_999], [5, 5, -7, 12])
     assert parents[[2, 4]].tolist() == [1, 12_345_678]
+
+
+@given(st.lists(st.integers(-5, 5) | st.integers(-(2**63), 2**63 - 1)), st.sets(st.integers(-5, 5) | st.integers(-(2**63), 2**63 - 1)))
+def test_among_is_membership(numbers, wanted):
+    assert among(np.array(numbers, np.int64), np.array(sorted(wanted), np.int64)).tolist() == [n in wanted for n in numbers]
 
 
 def test_memory_holds_numbers_and_not_text(tmp_path):

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from .dump import Table, scan_of
 from .packed import unpack
-from .posts import number
+from .posts import among, number
 from .scan import Block, Row, RowError, attributes, heads, parse_row
 from .stackexchange import licence_of
 
@@ -57,9 +57,7 @@ def index_comments(path: Path, member: str | None, start: int, stop: int | None,
 def _among(table: pa.Table, wanted: np.ndarray | None) -> pa.Table:
     if wanted is None:
         return table
-    posts = table["post"].to_numpy()
-    kept = wanted[np.searchsorted(wanted, posts).clip(max=len(wanted) - 1)] == posts if len(wanted) else np.zeros(len(posts), bool)
-    return table.filter(pc.or_(pa.array(kept), pc.is_valid(table["problem"])))
+    return table.filter(pc.or_(pa.array(among(table["post"].to_numpy(), wanted)), pc.is_valid(table["problem"])))
 
 
 def _places(block: Block) -> pa.Table:

@@ -5,6 +5,7 @@ Archives are read through a pipe from 7-Zip and never unpacked to the disk.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +113,7 @@ def archive_members(path: Path) -> list[str]:
 def archive_bytes(path: Path, member: str) -> Iterator[bytes]:
     """The bytes of a member, as 7-Zip writes them to a pipe. Raises LimakitError naming the archive where 7-Zip fails or is killed."""
     command = [_seven_zip(), "x", "-so", "-bd", "-spd", "-sccUTF-8", "--", str(path), member]
-    with tempfile.TemporaryFile() as said:
+    with _temporary() as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, bufsize=0)
         try:
             assert process.stdout is not None
@@ -190,8 +192,9 @@ def _in_archive(path: Path) -> dict[str, Table]:
 def rows_at(table: Table, root: str, at: np.ndarray, size: np.ndarray) -> Iterator[Callable[[int, int], bytes]]:
     """A function (byte, size) -> those bytes, for the rows that begin at bytes `at` (int64[n], any order, as a scan gives them).
 
-    Of a plain file they are read when asked for. From anything else (an archive, another encoding) the rows are collected first, in one reading,
-    into a temporary file that nobody else sees.
+    Of a plain file they are read when asked for. From anything else (an archive, another encoding) these rows, whole and one after another, are
+    collected first, in one reading, into a temporary file that nobody else sees; it takes as many bytes as they have. Raises LimakitError, also
+    where there is no room for that file.
     """
     start, rest = table.open(root)
     if table.member is None and start.encoding is None:
@@ -206,18 +209,44 @@ def rows_at(table: Table, root: str, at: np.ndarray, size: np.ndarray) -> Iterat
         except OSError as error:
             raise LimakitError(f"cannot read: {error.strerror}", where=table.path, remedy="check the path and its permissions") from None
         return
-    with tempfile.TemporaryFile() as spool:
-        places: dict[int, int] = {}
+    with _temporary() as spool:
         order = np.argsort(at, kind="stable")
-        for byte, row in zip(at[order].tolist(), _cut(rest, start.end, at[order].tolist(), size[order].tolist()), strict=True):
-            places[byte] = spool.tell()
-            spool.write(row)
+        in_order = at[order].tolist()
+        places = _collect(spool, in_order, _cut(rest, start.end, in_order, size[order].tolist()))
 
         def recall(byte: int, length: int) -> bytes:
             spool.seek(places[byte])
             return spool.read(length)
 
         yield recall
+
+
+def _collect(spool: BinaryIO, at: list[int], rows: Iterator[bytes]) -> dict[int, int]:
+    """Write the rows one after another; returns where each one begins, by its byte in the table."""
+    places, end = {}, 0
+    for byte, row in zip(at, rows, strict=True):
+        places[byte] = end
+        end += len(row)
+        try:
+            while row:  # a file that is not buffered may take a part
+                row = row[spool.write(row) :]
+        except OSError as error:
+            raise _no_room(error) from None
+    return places
+
+
+def _temporary() -> BinaryIO:
+    """A temporary file without a name, not buffered, so that its faults come where it is written. Raises LimakitError."""
+    try:
+        return tempfile.TemporaryFile(buffering=0)
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def _no_room(error: OSError) -> LimakitError:
+    folder = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+    what = f"cannot write to the temporary folder: {os.strerror(error.errno) if error.errno else error}"
+    return LimakitError(what, where=folder, remedy="free some space there, or set TMPDIR to a folder that has more")
 
 
 def _cut(blocks: Iterator[bytes], base: int, at: list[int], size: list[int]) -> Iterator[bytes]:

@@ -41,6 +41,13 @@ def number(row: Row, key: str) -> int:
     raise RowError(f"{key} is {text[:40]!r}, expected a whole number" if key in row else f"{key} is missing")
 
 
+def among(numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which of some numbers (int64[n]) are among `wanted` (int64[m], ascending), in time n log m."""
+    if not len(wanted):
+        return np.zeros(len(numbers), bool)
+    return wanted[np.searchsorted(wanted, numbers).clip(max=len(wanted) - 1)] == numbers
+
+
 # --- one reading ----------------------------------------------------------------------------------------------------------------------
 
 

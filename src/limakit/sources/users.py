@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from .dump import Table, scan_of
 from .packed import unpack
-from .posts import number
+from .posts import among, number
 from .scan import RowError, attributes, heads, parse_row
 
 _HEAD = re.compile(attributes("Id") + rb'"(-?\d{1,18})"')
@@ -28,7 +28,7 @@ def index_users(path: Path, member: str | None, start: int, stop: int | None, wa
     for block in scan:
         texts, odd = heads(block, _HEAD)
         here = np.fromiter((int(text or 0) for (text,) in texts), np.int64, len(texts))
-        known = np.isin(here, ids)
+        known = among(here, ids)
         known[odd] = True
         for i in np.flatnonzero(known).tolist():
             try:
@@ -36,6 +36,6 @@ def index_users(path: Path, member: str | None, start: int, stop: int | None, wa
                 user, name = number(row, "Id"), row.get("DisplayName", "").strip()
             except RowError:
                 continue
-            if name and user in ids:
+            if name and among(np.array([user]), ids)[0]:
                 found.append({"id": user, "name": name})
     return pa.Table.from_pylist(found, schema=_SCHEMA).replace_schema_metadata(scan.notes())
