@@ -47,6 +47,9 @@ def guard(near: float = 0.8, ngram: int = 13) -> Guard:
         (turns(PLAIN.replace("?", "."), "Flour."), ("near_test", "test-1, similarity 1.00")),
         (turns(PLAIN + " Please", "Flour."), ("near_test", "test-1, similarity 0.95")),
         (turns("how do I learn French", "Read."), ("near_test", "test-2, similarity 1.00")),
+        # short prompts: one other word, other marks
+        (turns("Which knife is really best to cut bread with?", "One with teeth."), ("near_dev", "dev-1, similarity 0.89")),
+        (turns("“Which knife is best – to cut bread with?”", "One with teeth."), ("near_dev", "dev-1, similarity 0.89")),
         # the reference as the response
         (turns("How is bread baked?", ANSWER.replace("evening", "Evening")), ("reference_in_test", "test-1")),
         (turns("How is bread baked?", ANSWER + "Done."), ("reference_in_test", "test-1, similarity 0.96")),
@@ -55,6 +58,7 @@ def guard(near: float = 0.8, ngram: int = 13) -> Guard:
         (turns("Quote it.", f'He asked: "{PLAIN}"'), ("ngram_in_test", 'test-1: "what should somebody who has never baked before know about flour water yeast"')),
         (turns("x", "People wonder which knife is best to cut bread with, and why."), ("ngram_in_dev", 'dev-1: "which knife is best to cut bread with"')),
         # not leaks
+        (turns("Which saw is best to cut wood with?", "One with teeth."), None),
         (turns("Who are you?", "I?", "Why?", "So."), None),
         (turns("Why?", "So."), None),
         (turns("Is there a book with the title How do I learn French?", "Yes."), None),

@@ -148,3 +148,4 @@ def test_a_rule_that_is_not_asked_would_have_found_nothing(words, space):
     ):
         found = rules._RULES[name].search(rules.prose(text))
         assert rule(text) == (" ".join(found[0].split()) if found else None)
+    assert folded("What’s “e‑mail” – 3 × 4?") == folded("What's \"e-mail\" - 3 x 4?")

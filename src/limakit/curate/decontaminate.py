@@ -6,6 +6,8 @@ pretraining data, with 13 words), or gives the answer that the judges have as a 
 
 - **Prompts** are compared turn by turn, and all that the user says in order. A turn of a longer dialogue counts if it has at least six words:
   many dialogues come to a "Why?" or "Thank you".
+- **Short prompts**: one other word among forty breaks five of the runs of five words that are compared, so prompts of 6 to 40 different words are nearly
+  the same, too, if the sets of their words are.
 - **Runs**: any `ngram` words in a row of a held prompt, in any turn of the candidate, the response included (a response may quote a prompt). A
   prompt of fewer words is looked for as a whole if it has at least six: "How do I learn French?" stands in many texts that do not leak it.
 - **References** and other assistant turns that are held: equal or nearly equal responses only, from 300 folded characters on, as for
@@ -26,13 +28,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import Prompt, Turn
-from .duplicates import COPY_CHARS, Hashes, NearIndex, Sketch, digest_folded, longer_runs, sketch_words, word_hashes, words_folded
+from .duplicates import (
+    COPY_CHARS,
+    Hashes,
+    NearIndex,
+    Sketch,
+    digest_folded,
+    longer_runs,
+    signature,
+    sketch_words,
+    word_hashes,
+    words_folded,
+)
 from .rules import folded
 from .stats import read_rows
 
 Held = Literal["test", "dev", "against"]
 _LOOKED_AT: dict[str, tuple[Held, ...]] = {"train": ("test", "dev", "against"), "dev": ("test",), "test": ()}
 WHOLE = 6  # words from which a prompt shorter than a run is looked for as a whole
+SHORT = 40  # different words up to which prompts are compared as sets of words, too
 
 
 @dataclass
@@ -40,6 +54,7 @@ class _Texts:
     """What is held of one split."""
 
     near: NearIndex
+    near_words: NearIndex
     near_references: NearIndex
     prompts: dict[bytes, str] = field(default_factory=dict)  # digest -> id
     references: dict[bytes, str] = field(default_factory=dict)
@@ -55,7 +70,7 @@ class Guard:
 
     def __init__(self, *, near: float, ngram: int):
         self._nearly = near < 1
-        self._held: dict[Held, _Texts] = {held: _Texts(NearIndex(near), NearIndex(near)) for held in _LOOKED_AT["train"]}
+        self._held: dict[Held, _Texts] = {held: _Texts(NearIndex(near), NearIndex(near), NearIndex(near)) for held in _LOOKED_AT["train"]}
         self._runs = _Runs(ngram)
 
     def add(self, held: Held, id: str, turns: Sequence[Turn], reference: str | None = None) -> None:
@@ -66,6 +81,7 @@ class Guard:
             texts.prompts.setdefault(text.digest, id)
             if self._nearly:
                 texts.near.add(id, text.sketch())
+                texts.near_words.add(id, text.word_sketch())
         for text in said:
             self._runs.add(held, id, text.hashes)
         answers = [turn.text for turn in turns if turn.role == "assistant"] + ([reference] if reference else [])
@@ -97,13 +113,15 @@ class Guard:
                 if id := texts.prompts.get(text.digest):
                     return f"prompt_in_{name}", id
         for text in asked:
-            if near := _nearest(text, {name: texts.near for name, texts in held.items()}):
+            if near := _nearest(text.sketch(), {name: texts.near for name, texts in held.items()}):
+                return f"near_{near[0]}", near[1]
+            if near := _nearest(text.word_sketch(), {name: texts.near_words for name, texts in held.items()}):
                 return f"near_{near[0]}", near[1]
         for text in _long([text for text, turn in zip(said, turns, strict=True) if turn.role == "assistant"]):
             for name, texts in held.items():
                 if id := texts.references.get(text.digest):
                     return f"reference_in_{name}", id
-            if near := _nearest(text, {name: texts.near_references for name, texts in held.items()}):
+            if near := _nearest(text.sketch(), {name: texts.near_references for name, texts in held.items()}):
                 return f"reference_in_{near[0]}", near[1]
         if shared := self._runs.find([text.hashes for text in said], held):
             place, turn, at, n = shared
@@ -126,6 +144,12 @@ class _Said:
     def sketch(self) -> Sketch:
         return sketch_words(self.hashes)
 
+    def word_sketch(self) -> Sketch:
+        """The set of its words, if there are WHOLE to SHORT of them; else nothing, which is like no other."""
+        found = np.unique(self.hashes)
+        found = found if WHOLE <= len(found) <= SHORT else found[:0]
+        return Sketch(found, signature(found))
+
 
 def _said(text: str) -> _Said:
     seen = folded(text)
@@ -145,13 +169,11 @@ def _long(texts: Sequence[_Said]) -> Iterator[_Said]:
     return (text for text in texts if len(text.folded) >= COPY_CHARS)
 
 
-def _nearest(text: _Said, indexes: Mapping[Held, NearIndex]) -> tuple[Held, str] | None:
+def _nearest(asked: Sketch, indexes: Mapping[Held, NearIndex]) -> tuple[Held, str] | None:
     """(which, detail) of the first index that has a text near to this one."""
-    if any(len(index) for index in indexes.values()):
-        asked = text.sketch()
-        for held, index in indexes.items():
-            if near := index.near(asked):
-                return held, f"{near.id}, similarity {near.jaccard:.2f}"
+    for held, index in indexes.items():
+        if near := index.near(asked):
+            return held, f"{near.id}, similarity {near.jaccard:.2f}"
     return None
 
 

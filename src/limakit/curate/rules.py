@@ -190,13 +190,17 @@ def broken_rules(markdown: str, names: Sequence[str]) -> Iterator[tuple[str, str
             yield name, words
 
 
+# what keyboards and typesetters write for one mark
+_MARKS = str.maketrans(dict.fromkeys("‘’‚‛ʼ′", "'") | dict.fromkeys("“”„‟″«»", '"') | dict.fromkeys("‐‑‒–—―−", "-") | {"×": "x"})
+
+
 def folded(text: str) -> str:
     """What makes two texts the same: without case, kinds of white space, characters that are not seen (category Cf, such as a zero-width
-    space) and compatibility forms (NFKC: a letter and its accent are the accented letter)."""
+    space), compatibility forms (NFKC: a letter and its accent are the accented letter) and kinds of quotation marks and dashes."""
     if text.isascii():  # none of the rest applies
         return " ".join(text.casefold().split())
-    seen = unicodedata.normalize("NFKC", text)
+    seen = unicodedata.normalize("NFKC", text.translate(_MARKS))
     for c in set(seen):
         if unicodedata.category(c) == "Cf":
             seen = seen.replace(c, "")
-    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
+    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).translate(_MARKS).split())
