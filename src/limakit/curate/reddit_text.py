@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 
 # Tags of r/WritingPrompts (its wiki) that say "a prompt to write to", and [Serious] of r/AskReddit; they go.
 _PROMPT_TAGS = {
@@ -16,17 +17,20 @@ _NSFW = re.compile(r"\bnsf[wl]\b", re.IGNORECASE)
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\u00ad\u200b\u2060\ufeff]")  # but not the joiners, which make emoji and scripts
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
-_CODE = re.compile(r"((?:^|\n)```.*?\n```[ \t]*(?=\n|$)|(?<!`)`[^`\n]+`(?!`))", re.DOTALL)
-_LABEL = r"((?:\\.|[^\[\]\\]|\[[^\[\]]{0,200}\])*)"
-_TARGET = r"\(\s{0,4}<?(?:\\.|[^()\s\\]|\([^()\s]*\))*>?(?:\s{1,4}(?:\"[^\"]{0,200}\"|'[^']{0,200}'))?\s{0,4}\)"
-_IMAGE = re.compile(rf"!\[{_LABEL}\]{_TARGET}")
-_LINK = re.compile(rf"\[{_LABEL}\]{_TARGET}")
-_REFERENCE = re.compile(rf"\[{_LABEL}\]\[[^\[\]]{{0,80}}\]")
+_SPAN = re.compile(r"((?<!`)`[^`\n]+`(?!`))")
+_CLOSING = re.compile(r"```[ \t]*")
+# Each pattern passes over what a backslash escapes, and no label or target runs over the beginning of another but one within it: so each character
+# is looked at a bounded number of times, whatever the text.
+_LABEL = r"((?:\\.|[^\[\]\\]|\[(?:\\.|[^\[\]\\]){0,200}\])*)"
+_TARGET = r"\(\s{0,4}<?(?:\\.|[^()\s\\]|\((?:\\.|[^()\s\\])*\))*>?(?:\s{1,4}(?:\"[^\"]{0,200}\"|'[^']{0,200}'))?\s{0,4}\)"
+_IMAGE = re.compile(rf"\\.|!\[{_LABEL}\]{_TARGET}")
+_LINK = re.compile(rf"\\.|\[{_LABEL}\]{_TARGET}")
+_REFERENCE = re.compile(rf"\\.|\[{_LABEL}\]\[[^\[\]]{{0,80}}\]")
 _DEFINITION = re.compile(r"^[ ]{0,3}\[[^\[\]\n]{1,80}\]:[ \t]+\S.*$\n?", re.MULTILINE)
 _ADDRESS = re.compile(r" ?<?\b(?:https?://|www\.)(?:[^\s<>()\[\]\"]|\([^\s<>()]*\))*(?:[^\s<>()\[\]\".,;:!?'’*_~]|\([^\s<>()]*\))>?", re.IGNORECASE)  # fmt: skip
 _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,2000}~~ ?")
 _SPOILER = re.compile(r">!\s?((?:[^!\n>]|!(?!<)|>(?!!)){1,2000}?)\s?!<")
-_RAISED = re.compile(r"(?<![\w)\]])\^+(?:\(([^()\n]*)\)|(?=\w))")  # small print; 10^3 stays
+_RAISED = re.compile(r"(?<![\w)\]^])\^++(?:\(([^()\n]*)\)|(?=\w))")  # small print; 10^3 stays
 _RULE = re.compile(r"[ \t]*(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|={3,}[ \t]*|~{3,}[ \t]*|)")  # or a blank line
 
 
@@ -39,9 +43,8 @@ def to_markdown(body: str) -> str:
     """A body in Markdown without what leads elsewhere: links keep their text, images, addresses and struck-out words go, spoilers and small print
     are opened, entities decoded; rules at its two ends go. Code, between backticks, stays as it is."""
     body = _UNSEEN.sub("", _unescaped(body.replace("\r\n", "\n").replace("\r", "\n")))
-    parts = _CODE.split(body)
-    parts[::2] = [_prose(part) for part in parts[::2]]
-    lines = [line.rstrip() for line in "".join(parts).split("\n")]
+    parts = [part if code else _prose(part) for code, part in _blocks(body)]
+    lines = [line.rstrip() for line in "\n".join(parts).split("\n")]
     first = next((n for n, line in enumerate(lines) if not _RULE.fullmatch(line)), len(lines))
     last = next((n for n in range(len(lines) - 1, first, -1) if not _RULE.fullmatch(lines[n])), first)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines[first : last + 1]))
@@ -52,12 +55,43 @@ def _unescaped(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
+def _blocks(text: str) -> Iterator[tuple[bool, str]]:
+    """(whether it is code, lines): code is from a line that begins with ``` to the next that is ```; one that is never closed is none."""
+    lines = text.split("\n")
+    closings = [n for n, line in enumerate(lines) if _CLOSING.fullmatch(line)][::-1]
+    start = at = 0
+    while at < len(lines):
+        while closings and closings[-1] <= at:
+            closings.pop()
+        if closings and lines[at].startswith("```"):
+            if start < at:
+                yield False, "\n".join(lines[start:at])
+            start = closings.pop() + 1
+            yield True, "\n".join(lines[at:start])
+            at = start
+        else:
+            at += 1
+    if start < len(lines):
+        yield False, "\n".join(lines[start:])
+
+
 def _prose(text: str) -> str:
+    parts = _SPAN.split(text)
+    parts[::2] = [_without_links(part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _without_links(text: str) -> str:
     text = _SPACES.sub(" ", _UNSEEN.sub("", html.unescape(text)))
-    text = _DEFINITION.sub("", _IMAGE.sub("", text))
-    text = _REFERENCE.sub(r"\1", _LINK.sub(r"\1", text))
+    text = _DEFINITION.sub("", _IMAGE.sub(lambda found: found[0] if found[1] is None else "", text))
+    text = _REFERENCE.sub(_label, _LINK.sub(_label, text))
     text = _ADDRESS.sub("", text)
     return _RAISED.sub(lambda found: found[1] or "", _SPOILER.sub(r"\1", _STRUCK.sub("", text)))
+
+
+def _label(found: re.Match[str]) -> str:
+    """The words of a link; what is only escaped stays."""
+    return found[0] if found[1] is None else found[1]
 
 
 def untagged(title: str) -> tuple[str, str | None]:
