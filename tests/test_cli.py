@@ -78,3 +78,30 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the same command goes on where it was" in err
+
+
+def test_convert_gives_back_the_published_format_and_overwrites_nothing(limakit, tmp_path):
+    rows = '{"conversations":["a","b","c","d"],"source":"multi_turn"}\n{"conversations":["p\u2028q","r"],"source":"se"}\n'
+    (tmp_path / "lima.jsonl").write_text(rows)
+    (tmp_path / "lima.toml").write_text('name = "x"\n[model]\nbase = "b"\n[[sources]]\nkind = "lima"\npath = "lima.jsonl"\n')
+    limakit("curate", cwd=tmp_path)
+    limakit("convert", "data/train.jsonl", "out.jsonl", cwd=tmp_path)
+    assert (tmp_path / "out.jsonl").read_text() == rows
+    again = limakit("convert", "data/train.jsonl", "lima.toml", cwd=tmp_path, check=False)
+    assert again.returncode == 2 and "is there already; nothing was touched" in again.stderr
+    assert (tmp_path / "lima.toml").read_text().startswith("name")
+
+
+@pytest.mark.parametrize("bounds", ["1200", "4096:1200", "a:b", ":", "-1:5"])
+def test_bounds_that_are_none(limakit, tmp_path, bounds):
+    (tmp_path / "set.jsonl").write_text('{"conversations":["a","b"],"source":"se"}\n')
+    done = limakit("lint", "set.jsonl", f"--bounds={bounds}", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "e.g. --bounds 1200:4096" in done.stderr
+
+
+def test_a_message_that_quotes_a_file_does_not_act_on_the_terminal(limakit, tmp_path):
+    (tmp_path / "dumps" / "coffee").mkdir(parents=True)
+    (tmp_path / "dumps" / "coffee" / "Posts.xml").write_text("<\x1b[31mEVIL\x07/>")
+    (tmp_path / "lima.toml").write_text('name = "x"\n[model]\nbase = "b"\n[[sources]]\nkind = "stackexchange"\ntake = 1\npath = "dumps"\n')
+    done = limakit("curate", cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "\x1b" not in done.stderr and "\x07" not in done.stderr
