@@ -168,16 +168,45 @@ def test_arguments_and_code_are_part_of_a_result(tmp_path, files, monkeypatch):
     assert work.place(tasks.count, Task(path, work.content(path), 1)) != before
 
 
-def test_a_damaged_result_is_removed_and_made_again(tmp_path, files):
-    paths = files("a", "b")
+def flipped(data: bytes) -> bytes:
+    """The file is in order but for what it says."""
+    place = data.index(b"word")
+    return data[:place] + b"W" + data[place + 1 :]
+
+
+DAMAGE = {
+    "cut": lambda data: data[:40],
+    "its last byte lost": lambda data: data[:-1],
+    "without a checksum": lambda data: data[:-4],
+    "empty": lambda data: b"",
+    "short": lambda data: b"abc",
+    "garbage": lambda data: b"\xa5\x17" * 2500,
+    "flipped": flipped,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("weight", [1, pytest.param(LARGE, marks=pytest.mark.slow)])
+def test_a_damaged_result_is_made_again_in_the_same_run(tmp_path, files, how, weight):
+    """It is only a cache: no byte of it passes as data, and nothing is asked of the user."""
+    paths = files("word one", "word two", "word three")
     work = Work(7, tmp_path / "cache")
     expected = tables(work, tasks.count, paths, weight=1)
-    for place in work.cache.iterdir():
-        place.write_bytes(place.read_bytes()[:40])
-    for _ in paths:
-        with pytest.raises(LimakitError, match=r"(?s)is damaged, and has been removed.*run the same command again"):
-            tables(Work(7, tmp_path / "cache"), tasks.count, paths, weight=1)
-    assert tables(Work(7, tmp_path / "cache"), tasks.count, paths, weight=1) == expected
+    good = {place: place.read_bytes() for place in work.cache.iterdir()}
+    for place in list(good)[:2]:
+        place.write_bytes(DAMAGE[how](good[place]))
+    list(good)[2].unlink()
+    assert tables(Work(7, tmp_path / "cache"), tasks.count, paths, weight=weight) == expected
+    assert {place: place.read_bytes() for place in work.cache.iterdir()} == good
+
+
+def test_a_result_that_cannot_be_opened_is_one_message(tmp_path, files):
+    work = Work(7, tmp_path / "cache")
+    (path,) = files("a")
+    place = work.place(tasks.count, Task(path, work.content(path), 1))
+    place.mkdir(parents=True)
+    with pytest.raises(LimakitError, match=r"(?s)\.arrow: cannot read: .*check the folder"):
+        tables(work, tasks.count, [path], weight=1)
 
 
 # --- when something goes wrong

@@ -163,9 +163,8 @@ def test_no_room_for_the_rows_of_an_archive_names_the_temporary_folder(site, tmp
     try:
         with pytest.raises(
             LimakitError, match=r"(?s)^/\S+: cannot write to the temporary folder: \w.*free some space there, or set TMPDIR"
-        ):
-            with rows_at(table, "posts", at, size):
-                pass
+        ), rows_at(table, "posts", at, size):
+            pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

@@ -22,15 +22,15 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from io import BytesIO
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import pyarrow as pa
-
 from ..errors import LimakitError, UsageError
 from ..workspace import atomic_file
+from .kept import write_kept
 
 START_SECONDS = 60.0  # for Daft to be there and a cluster to answer
 KNOCK_SECONDS = 5.0  # for a machine to take a connection
@@ -65,7 +65,7 @@ DONE, FAILED, BROKEN = b"d", b"f", b"b"  # an answer begins with: done (a table 
 
 
 def answer(call: Call) -> bytes:
-    """Do one task, wherever this runs: its table in its place or as Arrow IPC, or what went wrong."""
+    """Do one task, wherever this runs: its table in its place or as the bytes that belong there (kept.py), or what went wrong."""
     try:
         return DONE + _do(call)
     except LimakitError as error:
@@ -83,13 +83,12 @@ def _do(call: Call) -> bytes:
     module, _, function = call.function.partition(":")
     table = getattr(import_module(module), function)(Path(call.path), **call.arguments).combine_chunks()
     if call.place is not None:
-        with atomic_file(Path(call.place)) as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        with atomic_file(Path(call.place)) as file:
+            write_kept(file, table)
         return b""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    sink = BytesIO()
+    write_kept(sink, table)
+    return sink.getvalue()
 
 
 def _check_machine(call: Call) -> None:
@@ -222,6 +221,9 @@ def _connect(address: str) -> int:
 
 def _daft(calls: list[dict[str, Any]], workers: int, *, on_ray: bool) -> Iterator[bytes]:
     import daft
+
+    if not on_ray:
+        daft.set_runner_native()  # left to itself Daft loads Ray, to see whether this is a cluster: a third of what a start takes
 
     @daft.cls(max_concurrency=min(workers, len(calls)), use_process=True)
     class Worker:

@@ -22,6 +22,7 @@ from ..errors import LimakitError, UsageError
 from ..progress import Progress
 from ..workspace import atomic_file, sha256_file, sha256_json
 from .crew import BROKEN, FAILED, Call, answer, answers
+from .kept import DamagedError, read_kept
 
 MB = 1_000_000
 SMALL = 48 * MB  # less than this in all is done in this process: starting others takes longer than the work
@@ -62,7 +63,8 @@ class Work:
     def run(self, function: Callable[..., pa.Table], tasks: Sequence[Task], label: str) -> Iterator[pa.Table]:
         """The table of each task, in their order, mapped from disk when it is asked for.
 
-        `function` is a module's own. Raises the first task's LimakitError, in their order; results that came before it are kept.
+        `function` is a module's own. A kept result that is damaged is made again. Raises the first task's LimakitError, in their order; results
+        that came before it are kept.
         """
         places = [self.place(function, task) for task in tasks]
         todo = {place: task for task, place in zip(tasks, places, strict=True) if not place.exists()}  # equal tasks once
@@ -72,10 +74,25 @@ class Work:
             for task, place in zip(tasks, places, strict=True):
                 while place in waiting:
                     waiting.remove(next(made))
-                yield _mapped(place)
+                yield self._table(place, function, task)
                 done += task.weight
                 bar.advance(done // MB - shown)
                 shown = done // MB
+
+    def _table(self, place: Path, function: Callable[..., pa.Table], task: Task) -> pa.Table:
+        try:
+            return read_kept(place)
+        except DamagedError:
+            place.unlink(missing_ok=True)
+        try:
+            next(self._make(function, {place: task}))
+            return read_kept(place)
+        except DamagedError:
+            place.unlink(missing_ok=True)
+            what = "a result that was kept here is damaged, was made again, and is damaged again"
+            raise LimakitError(
+                what, where=place, remedy="look at the disk and the memory of this machine; the result has been removed"
+            ) from None
 
     def place(self, function: Callable[..., pa.Table], task: Task) -> Path:
         """Where the result of a task is kept."""
@@ -106,17 +123,6 @@ class Work:
                     with atomic_file(place) as file:
                         file.write(data)
                 yield place
-
-
-def _mapped(place: Path) -> pa.Table:
-    """A result, mapped from disk. Raises LimakitError where it is damaged."""
-    try:
-        with pa.memory_map(str(place)) as file:
-            return pa.ipc.open_file(file).read_all()
-    except pa.ArrowException:
-        place.unlink(missing_ok=True)
-        what = "a result that was kept here is damaged, and has been removed"
-        raise LimakitError(what, where=place, remedy="run the same command again; if it comes back, look at the disk") from None
 
 
 @cache
