@@ -52,7 +52,7 @@ def test_blocks_of_any_size_give_the_same_lines(tmp_path, monkeypatch):
     (tmp_path / "a.zst").write_bytes(zstandard.ZstdCompressor().compress(text))
     expected = [row for row in rows if b"needle" in row]
     for size in (1, 7, 1000, 1 << 20):
-        monkeypatch.setattr(ndjson, "_COMPRESSED", size)
+        monkeypatch.setattr(ndjson, "_HELD", size)
         assert [line for _, line in lines_with(tmp_path / "a.zst", HIT)] == expected
 
 
@@ -134,20 +134,39 @@ def test_a_byte_order_mark_and_blank_lines_before_the_first_row(tmp_path):
     assert len(list(lines_with(tmp_path / "a.jsonl", HIT))) == 1
 
 
+def test_a_few_bytes_that_stand_for_gigabytes_fill_no_memory(tmp_path):
+    """1.5 GB of line feeds in some 50 kB, and as much in a line that never ends."""
+    for name, filling in (("a", b"\n"), ("b", b"x")):
+        with open(tmp_path / f"{name}.zst", "wb") as file, zstandard.ZstdCompressor(level=3).stream_writer(file) as writer:
+            writer.write(b'{"id":999,"x":1}\n')
+            for _ in range(1500):
+                writer.write(filling * 1_000_000)
+        assert (tmp_path / f"{name}.zst").stat().st_size < 200_000
+        lines, grown_kb = in_a_process(tmp_path / f"{name}.zst")
+        assert lines == (1 if name == "a" else 2)  # the long one is told
+        assert grown_kb < 150_000
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """600 MB of rows; the reader in a process of its own."""
+    """600 MB of rows."""
     compressor = zstandard.ZstdCompressor(level=1)
     block = b"".join(b'{"id":%d,"body":"%s"}\n' % (n, b"word " * 200) for n in range(1000))
     with open(tmp_path / "a.zst", "wb") as file, compressor.stream_writer(file) as writer:
         for _ in range(600):
             writer.write(block)
+    lines, grown_kb = in_a_process(tmp_path / "a.zst")
+    assert lines == 600
+    assert grown_kb < 120_000
+
+
+def in_a_process(path):
+    """(lines found, kB that the largest resident set grew) of a reader in a process of its own."""
     code = (
         "import re, resource, sys; from pathlib import Path; from limakit.sources.ndjson import lines_with\n"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"n = sum(1 for _ in lines_with(Path({str(tmp_path / 'a.zst')!r}), re.compile(b'\"id\":999,')))\n"
+        f"n = sum(1 for _ in lines_with(Path({str(path)!r}), re.compile(b'\"id\":999,')))\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines, grown_kb = map(int, done.stdout.split())
-    assert lines == 600
-    assert grown_kb < 120_000
+    return lines, grown_kb

@@ -2,7 +2,7 @@
 
 A .zst is one frame or several, with windows of up to 2 GiB (the publishers' own scripts read them with max_window_size=2**31:
 Watchful1/PushshiftDumps, scripts/combine_folder_multiprocess.py; ArthurHeitmann/arctic_shift, scripts/fileStreams.py). A frame needs memory as
-large as its window, or as its content where that is smaller; beyond this a few megabytes are held. Damaged downloads are known
+large as its window, or as its content where that is smaller; beyond this a few megabytes and the longest line are held. Damaged downloads are known
 (PushshiftDumps issue 21, arctic_shift issue 37), so a file that ends within a frame is an error here, not an end.
 """
 
@@ -19,7 +19,9 @@ from ..errors import LimakitError
 
 WINDOW = 2**31
 LONGEST = 16 << 20  # bytes of a line; Reddit's rows have some kilobytes, a few with many awards a few hundred
-_COMPRESSED, _PLAIN = 1 << 14, 1 << 18  # bytes read at a time; 16 kB of .zst are some 200 kB of rows
+_PLAIN = 1 << 18  # bytes read at a time
+_BLOCK, _HELD = 1 << 17, 100_000  # bytes of a zstd block at most; of blocks that are handed on together at least
+_SKIPPABLE = b"\x2a\x4d\x18"
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?\s*(.?)", re.DOTALL)  # a byte order mark, white space, and what the first row begins with
 
 
@@ -37,28 +39,67 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def _frames(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Frame after frame; the library's own reader takes a truncated one for a whole."""
+    """What the frames hold, block after block (RFC 8878, section 3.1.1): a block holds 128 kB at most, so a few bytes that stand for gigabytes fill no
+    memory, and where the file ends is seen (the library's own reader takes a truncated frame for a whole)."""
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW)
-    frame = None
-    read = 0
+    held: list[bytes] = []
+    size = 0
+    for block in _decompressed(file, path, decompressor):
+        if size + len(block) >= _HELD:
+            yield block if not held else b"".join([*held, block])
+            held, size = [], 0
+        elif block:
+            held.append(block)
+            size += len(block)
+    yield b"".join(held)
+
+
+def _decompressed(file: BinaryIO, path: Path, decompressor: zstandard.ZstdDecompressor) -> Iterator[bytes]:
     again = "download it again and compare its checksum with the publisher's"
-    while data := file.read(_COMPRESSED):
-        read += len(data)
-        while data:
-            frame = frame or decompressor.decompressobj()
+    at = 0  # the next byte to be read
+
+    def take(n: int) -> bytes:
+        nonlocal at
+        data = file.read(n)
+        at += len(data)
+        if len(data) < n:
+            raise LimakitError(f"is truncated: it ends within a zstd frame, at byte {at:,}", where=path, remedy=again)
+        return data
+
+    def damage(reason: object, start: int, what: str = "is damaged") -> LimakitError:
+        return LimakitError(f"{what} ({reason}, bytes {start:,} to {at:,})", where=path, remedy=again)
+
+    if not file.peek(1):  # type: ignore[attr-defined]
+        raise LimakitError("is empty", where=path, remedy=again)
+    while file.peek(1):  # type: ignore[attr-defined]
+        start = at
+        data = take(4)
+        if data[1:] == _SKIPPABLE and data[0] & 0xF0 == 0x50:
+            left = int.from_bytes(take(4), "little")
+            while left:
+                left -= len(take(min(left, _PLAIN)))
+            continue
+        if data != zstandard.FRAME_HEADER:
+            raise damage("Unknown frame descriptor", start, "is no zstd file" if start == 0 else "is damaged")
+        data += take(1)
+        checksum = bool(data[4] & 4)
+        data += take(zstandard.frame_header_size(data) - 5)
+        frame = decompressor.decompressobj()
+        last = False
+        while not last:
+            header = take(3)
+            word = int.from_bytes(header, "little")
+            last, kind, length = bool(word & 1), word >> 1 & 3, word >> 3
+            if kind == 3 or length > _BLOCK:
+                raise damage("Data corruption detected", start)
+            data += header + take(1 if kind == 1 else length) + (take(4) if last and checksum else b"")
             try:
-                block = frame.decompress(data)
+                yield frame.decompress(data)
             except zstandard.ZstdError as error:
-                reason = str(error).rpartition(": ")[2]
-                what = "is no zstd file" if reason.startswith("Unknown frame") and read == len(data) else "is damaged"
-                raise LimakitError(f"{what} ({reason}, bytes {read - len(data):,} to {read:,})", where=path, remedy=again) from None
-            if block:
-                yield block
-            data = b""
-            if frame.eof:
-                data, frame = frame.unused_data, None
-    if frame is not None or read == 0:
-        raise LimakitError(f"is truncated: it ends within a zstd frame, at byte {read:,}" if read else "is empty", where=path, remedy=again)
+                raise damage(str(error).rpartition(": ")[2], at - len(data)) from None
+            start, data = at, b""
+        if not frame.eof:
+            raise damage("the frame does not end where it says", start)
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, bytes, int]]:
