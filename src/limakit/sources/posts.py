@@ -6,7 +6,7 @@ One reading of a file keeps some tens of bytes a post and no text; rows that are
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +89,9 @@ def _posts(block: Block) -> tuple[dict[str, np.ndarray], list[tuple[int, int, st
     for i in odd:
         try:
             row = parse_row(block.row(i))
-            if row.get("PostTypeId") in ("1", "2"):  # 3 to 8 are wiki pages, tag texts, nominations and the like
-                answers = row["PostTypeId"] == "2"
+            type = number(row, "PostTypeId")  # a row without one may have been a question
+            if type in (1, 2):  # 3 to 8 are wiki pages, tag texts, nominations and the like
+                answers = type == 2
                 columns["id"][i], columns["score"][i] = number(row, "Id"), number(row, "Score")
                 columns["parent"][i] = number(row, "ParentId") if answers else 0
                 columns["kind"][i] = _IS_ANSWER if answers else _IS_QUESTION
@@ -122,6 +123,9 @@ def _best_answers(columns: dict[str, np.ndarray]) -> np.ndarray:
 class Posts:
     """The n questions of a community by ascending id, each with its top answer, chosen before anything is filtered: the highest score, ties to
     the lower id. About 40 bytes a question; where the rows stand is looked up in the tables, which lie on the disk.
+
+    Of questions of one Id the first counts, the others are damaged rows. A top answer that has the Id of a question, or of a top answer before it in
+    the file, is a damaged row too, and its question has no answer. Among answers that are nobody's top answer the Ids are not compared.
     """
 
     ids: np.ndarray  # int64[n]
@@ -154,11 +158,10 @@ def top_answers(tables: Sequence[pa.Table]) -> Posts:
     """The questions of a community and their top answers from its `index_posts`, in the order of the file."""
     tables = list(tables)
     begins = np.cumsum([0, *(len(t) for t in tables)])
-    ids, scores, rows, again = _questions(tables, begins)
+    ids, scores, rows, damaged = _questions(tables, begins)
     answered = np.zeros(len(ids), bool)
     answers, answer_scores, answer_rows = (np.zeros(len(ids), kind) for kind in (np.int64, np.int64, np.uint32))
     planted: set[int] = set()
-    damaged = again
     for table, begin in zip(tables, begins, strict=False):
         kind, id, parent, score = (_column(table, name) for name in ("kind", "id", "parent", "score"))
         mine = np.flatnonzero(kind == _IS_ANSWER)
@@ -172,6 +175,14 @@ def top_answers(tables: Sequence[pa.Table]) -> Posts:
         planted |= set(id[kind == _IS_PLANTED].tolist())
         bad = table.filter(pa.array(kind == _IS_BAD))
         damaged += zip(bad["at"].to_pylist(), bad["problem"].to_pylist(), strict=True)
+
+    def at(question: int) -> int:
+        return _at(tables, begins, int(answer_rows[question]))
+
+    if again := _not_unique(ids, answered, answers, at):
+        damaged += [(at(i), f"Id {answers[i]} occurs a second time") for i in again]
+        for column in (answered, answers, answer_scores, answer_rows):
+            column[again] = 0
     return Posts(ids, scores, answered, answers, answer_scores, sorted(planted), sorted(damaged), rows, answer_rows, tables)
 
 
@@ -188,10 +199,29 @@ def _questions(tables: Sequence[pa.Table], begins: np.ndarray) -> tuple[np.ndarr
     again = []
     if not first.all():
         for id, row in zip(ids[~first].tolist(), rows[~first].tolist(), strict=True):
-            table = int(np.searchsorted(begins, row, side="right")) - 1
-            again.append((int(_column(tables[table], "at")[row - begins[table]]), f"Id {id} occurs a second time"))
+            again.append((_at(tables, begins, row), f"Id {id} occurs a second time"))
         ids, scores, rows = ids[first], scores[first], rows[first]
     return ids, scores, rows, again
+
+
+def _not_unique(ids: np.ndarray, answered: np.ndarray, answers: np.ndarray, at: Callable[[int], int]) -> list[int]:
+    """The questions whose top answer has the Id of a question, or of another's top answer in a row before; `at` is the byte of a question's."""
+    tops = np.sort(answers[answered])
+    of_questions, shared = tops[among(tops, ids)], tops[1:][tops[1:] == tops[:-1]]
+    if not len(of_questions) and not len(shared):
+        return []
+    found = set(np.flatnonzero(answered & among(answers, of_questions)).tolist())
+    first: dict[int, int] = {}
+    for i in sorted(np.flatnonzero(answered & among(answers, shared)).tolist(), key=at):
+        if first.setdefault(int(answers[i]), i) != i:
+            found.add(i)
+    return sorted(found)
+
+
+def _at(tables: Sequence[pa.Table], begins: np.ndarray, row: int) -> int:
+    """The byte at which a row begins, of all tables' rows in a row."""
+    table = int(np.searchsorted(begins, row, side="right")) - 1
+    return int(_column(tables[table], "at")[row - begins[table]])
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
