@@ -237,6 +237,40 @@ def test_damaged_rows_cost_nothing_else(site, tmp_path):
     assert found == {id: r for id, r in expected.items() if id != "tea.example-2-dialogue"}
 
 
+def test_a_comment_damaged_in_its_head_takes_its_dialogue_along(site, tmp_path):
+    """What it said may have mattered. Where its PostId cannot be read either, nobody knows whose it was."""
+    write_site(site, "tea.example", SPOKEN, tag="comments")
+    expected = {r["id"]: r for r in rows(source(min_answer_score=1), site, tmp_path / "cache")}
+    bad = {  # on the answer to a question: nobody else's, one person's, a talk of two
+        40: comment(70, 40, 9, "x").replace('UserId="9"', 'UserId="nine"'),
+        50: comment(71, 50, 105, "a <b>bold</b> one").replace("&lt;", "<").replace("&gt;", ">"),
+        20: comment(72, 20, 102, "x").replace('Id="72"', 'Id="7" Id="2"', 1),
+    }
+    broken = [*SPOKEN, *bad.values(), comment(73, 10, 210, "x").replace('Id="73" PostId="10"', 'Id="" PostId="10x"')]
+    path = write_site(site, "tea.example", broken, tag="comments")
+    data = path.read_bytes()
+    found = {r["id"]: r for r in rows(source(min_answer_score=1), site, tmp_path / "cache")}
+    for answer_id, line in bad.items():
+        at = data.index(line.strip().split(" <b>")[0].encode())
+        lost = found[f"tea.example-{answer_id // 10}-dialogue"]
+        row_itself = found.pop(f"tea.example-comments@byte{at}")
+        assert lost["reason"] == row_itself["reason"] == "malformed" and lost["detail"] == row_itself["detail"]
+        assert lost["detail"].startswith(f"Comments.xml, byte {at}: ")
+        expected.pop(f"tea.example-{answer_id // 10}-dialogue")
+        found.pop(f"tea.example-{answer_id // 10}-dialogue")
+    assert [r["reason"] for id, r in found.items() if "@" in id] == ["malformed"]
+    assert {id: r for id, r in found.items() if "@" not in id} == expected and expected["tea.example-1-dialogue"]["reason"] is None
+
+
+def test_comments_of_one_id_under_an_answer_drop_the_dialogue(site, tmp_path):
+    """What was said once must not stand twice, and which of two was meant nobody knows."""
+    write_site(site, "tea.example", [*SPOKEN, SPOKEN[4]], tag="comments")
+    found = {r["id"]: r for r in rows(source(min_answer_score=1), site, tmp_path / "cache")}
+    lost = found["tea.example-1-dialogue"]
+    at = (site / "tea.example" / "Comments.xml").read_bytes().rindex(b"<row")
+    assert (lost["reason"], lost["detail"]) == ("malformed", f"Comments.xml, byte {at}: Id 6 occurs a second time")
+
+
 def test_comments_that_break_off_stop_the_run(site, tmp_path):
     path = site / "tea.example" / "Comments.xml"
     path.write_bytes(path.read_bytes()[:-200])

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..recipe_sources import StackExchangeDialogueSource
-from ..sources.comments import comment_of, index_comments
+from ..sources.comments import Comment, comment_of, index_comments
 from ..sources.communities import Dump, Site, find_sites
 from ..sources.dump import Table, rows_at
 from ..sources.packed import pack, unpack
@@ -108,7 +108,7 @@ _REASONS = pa.array([None, "no_answer", "score_too_low", "no_comments", "too_few
 
 
 def _planned(source: StackExchangeDialogueSource, dump: Dump, posts: Posts, tables: Sequence[pa.Table]) -> _Plan:
-    """Questions are judged on whose top answer two people or more commented. Some 16 bytes a comment on answers in play."""
+    """Questions are judged on whose top answer two people or more commented, or a comment is damaged. Some 16 bytes a comment on answers in play."""
     asked = np.flatnonzero(_in_play(source, posts))
     asked = asked[np.argsort(posts.answers[asked])]
     answers = posts.answers[asked]
@@ -123,8 +123,9 @@ def _planned(source: StackExchangeDialogueSource, dump: Dump, posts: Posts, tabl
         hit = np.flatnonzero(answers[to] == post) if len(answers) else to[:0]
         to = to[hit].astype(np.int32)
         np.add.at(counts, to, 1)
-        np.minimum.at(least, to, user[hit])
-        np.maximum.at(most, to, user[hit])
+        broken = ~pc.is_null(table["problem"]).to_numpy(zero_copy_only=False)[hit]
+        np.minimum.at(least, to, np.where(broken, -_LARGEST, user[hit]))  # so that its dialogue is judged, and found malformed
+        np.maximum.at(most, to, np.where(broken, _LARGEST, user[hit]))
         parts.append((to, at[hit], size[hit]))
     to, at, size = (np.concatenate([part[i] for part in parts]) for i in range(3))
     chosen = np.flatnonzero(least < most)
@@ -186,7 +187,7 @@ def judged(folder: Path, files: list[list[str | None]], pairs: str, comments: st
             bare = Candidate(f"{slug}-{question}-dialogue", slug, score, answer_score, url=site.question_url(question, answer))
             try:
                 asked, answered = _row(posts, read_post, at[0], at[1]), _row(posts, read_post, at[2], at[3])
-                chain = [comment_of(_row(said, read_comment, *place)) for place in places[:, begin:end].T.tolist()]
+                chain = _chain(said, read_comment, places[:, begin:end])
                 found.append(dialogue(made, site, bare, asked, answered, chain))
             except RowError as error:
                 found.append(bare.drop("malformed", str(error)))
@@ -195,6 +196,21 @@ def judged(folder: Path, files: list[list[str | None]], pairs: str, comments: st
     for name, users in zip(("asker", "answerer"), zip(*people, strict=True), strict=True):
         table = table.append_column(name, pa.array(users, pa.int64()))
     return table
+
+
+def _chain(table: Table, read: Callable[[int, int], bytes], places: np.ndarray) -> list[Comment]:
+    """The comments whose rows begin at some places, int64[2, n]. Raises RowError where one is damaged, or has the Id of another: which of the two was
+    meant nobody knows, and what was said once must not stand twice."""
+    found: dict[int, Comment] = {}
+    for at, size in sorted(places.T.tolist()):
+        try:
+            comment = comment_of(parse_row(read(at, size)))
+            if comment.id in found:
+                raise RowError(f"Id {comment.id} occurs a second time")
+        except RowError as error:
+            raise RowError(f"{table.name}, byte {at}: {error}") from None
+        found[comment.id] = comment
+    return list(found.values())
 
 
 def _row(table: Table, read: Callable[[int, int], bytes], at: int, size: int) -> Row:

@@ -22,6 +22,7 @@ from .stackexchange import licence_of
 
 LONGEST = 10_000  # characters of a comment; sites allow 600, and markup is looked for in time that grows with the square
 NOBODY = -(2**62)  # the user of a comment whose account is deleted
+NOWHERE = -(2**62)  # the post of a damaged comment of which that cannot be read
 SCHEMA = pa.schema([("post", pa.int64()), ("user", pa.int64()), ("at", pa.int64()), ("size", pa.int32()), ("problem", pa.string())])
 # what every dump seen has; a row with another order of attributes is read by expat
 _HEAD = re.compile(
@@ -29,6 +30,7 @@ _HEAD = re.compile(
     + rb'''"\d{1,18}" PostId="(\d{1,18})" Score="-?\d{1,18}" Text="[^"<]*" CreationDate="[^"<]*"'''
     + rb"""(?: UserDisplayName="[^"<]*")?(?: UserId="(-?\d{1,18})")?(?: ContentLicense="[^"<]*")? ?/>"""
 )
+_POST = re.compile(rb"""\sPostId=["'](\d{1,18})["']""")
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])+)\]\((?:https?:|ftp:|//|/)[^\s()]*(?:\([^\s()]*\)[^\s()]*)*(?:\s+\"[^\"]*\")?\)")
 _TAG = re.compile(r"\[(?:meta-)?tag:([^\[\]]+)\]")
@@ -44,7 +46,8 @@ _MENTION = re.compile(
 
 def index_comments(path: Path, member: str | None, start: int, stop: int | None, wanted: str | None = None) -> pa.Table:
     """The comments whose rows begin at bytes [start, stop) of a file (all: start 0, stop None), in its order, as rows of SCHEMA: `at` is the byte
-    at which a row begins, `size` its bytes; a damaged row has a `problem` and no post. Where `wanted` packs posts (one column, ascending), theirs.
+    at which a row begins, `size` its bytes. A damaged row has a `problem`, and its post where that can be read all the same; of another nobody knows
+    under which post it stood, and `post` is NOWHERE. Where `wanted` packs posts (one column, ascending), theirs and the damaged rows.
 
     The metadata say how the scan went. Raises LimakitError where the file cannot be read on.
     """
@@ -72,6 +75,8 @@ def _places(block: Block) -> pa.Table:
             posts[i], users[i] = number(row, "PostId"), number(row, "UserId") if "UserId" in row else NOBODY
         except RowError as error:
             problems[i] = str(error)
+            post = _POST.search(block.row(i))
+            posts[i] = int(post[1]) if post else NOWHERE
     said = pa.array(problems, pa.string()) if odd else pa.nulls(len(found), pa.string())
     return pa.table([posts, users, block.starts + block.base, (block.ends - block.starts).astype(np.int32), said], schema=SCHEMA)
 
