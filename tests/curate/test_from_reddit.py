@@ -196,6 +196,68 @@ def test_the_last_retrieved_version_holds(dumps):
     assert found["a4"].score == 70
 
 
+def test_a_version_that_says_gone_and_not_when_it_was_looked_at_holds(dumps):
+    """However late the other was retrieved, and however little the row that is left says."""
+    good = "[WP] A lamp that never goes out"
+    posts = [submission(id, good, retrieved_on=1500000000) for id in ("a1", "a2", "a3", "a4")]
+    write_zst(dumps / "RS_2014-05.zst", [*posts, submission("a1", None, author=None, selftext=None, retrieved_on=None)])
+    gone = {"retrieved_on": None}
+    write_zst(
+        dumps / "RC_2014-05.zst",
+        [
+            comment("c1", "a1"),
+            *(comment(f"c{n}", f"a{n}", retrieved_on=1500000000) for n in (2, 3, 4)),
+            comment("c2", "a2", None, author="[deleted]", **gone),
+            comment("c3", "a3", "[removed]", **gone) | {"link_id": None, "parent_id": None},
+        ],
+    )
+    found = {c.id.removeprefix("reddit-"): c.reason for c in offered(pairs(), dumps, dumps.parent / "cache")}
+    assert found == {"a1": "deleted", "a2": "no_reply", "a3": "no_reply", "a4": None}
+
+
+def test_of_two_versions_as_old_and_as_good_the_files_order_does_not_decide(dumps, tmp_path):
+    posts = [submission("a1", f"[WP] A lamp of {what} that never goes out") for what in ("brass", "glass")]
+    replies = [comment("c1", "a1", STORY + what) for what in (" Here.", " There.")]
+    found = []
+    for name, step in (("one", 1), ("two", -1)):
+        write_zst(tmp_path / name / "RS_2014-05.zst", posts[::step])
+        write_zst(tmp_path / name / "RC_2014-05.zst", replies[::step])
+        found.append(offered(pairs(), tmp_path / name, tmp_path / "cache"))
+    assert found[0] == found[1] and found[0][0].reason is None
+
+
+def test_every_line_of_a_subreddits_own_file_has_a_fate(dumps):
+    good = submission("a1", "[WP] A lamp that never goes out")
+    lines = [
+        good,
+        b'{"id":"a2","title":"cut be',
+        b"\0" * 300,
+        b" ",
+        b'{"id":"a3","title":"whose?"}',
+        good | {"id": "a4", "subreddit": "books"},
+    ]
+    write_zst(dumps / "WritingPrompts_submissions.ndjson.ZST", lines)
+    found = offered(titles(subreddit="WritingPrompts"), dumps, dumps.parent / "cache")
+    assert [c.reason for c in found if c.reason == "malformed"] == ["malformed"] * 3
+    assert len(found) == 4 and "subreddit is None" in found[3].detail
+
+
+def test_files_in_another_form_are_named(dumps, capsys):
+    write_zst(dumps / "RS_2014-05.zst", [submission("a1", "x")])
+    for name in (
+        "RS_2014-06.bz2",
+        "RS_2014-07",
+        "writingprompts_posts.jsonl.xz",
+        "books_posts.bz2",
+        "RC_2014-06.xz",
+        "RS_2014-08.zst.part",
+    ):
+        (dumps / name).touch()
+    assert list(inputs(titles(subreddit="WritingPrompts"), dumps)) == ["RS_2014-05.zst"]
+    told = capsys.readouterr().err
+    assert "4 files, such as RS_2014-06.bz2, RS_2014-07, RS_2014-08.zst.part" in told and told.count("\n") == 1
+
+
 def test_order_is_by_score_and_id_whatever_the_files_order(dumps, tmp_path):
     draw = random.Random(1)
     posts = [submission(format(n + 40, "x"), f"[WP] Lamp number {n} never goes out", draw.randrange(5, 30)) for n in range(60)]

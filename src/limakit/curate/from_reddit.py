@@ -17,9 +17,10 @@ import orjson
 import pyarrow as pa
 
 from ..errors import LimakitError, UsageError
+from ..progress import warn
 from ..recipe_sources import RedditSource
 from ..records import Author, Provenance, Turn
-from ..sources.reddit import Of, base36, files
+from ..sources.reddit import Of, base36, files, unread
 from .candidate import Candidate, Text
 from .engine import Work
 from .pool import batch_of
@@ -39,7 +40,10 @@ Problem = tuple[str, str] | None  # a reason, and what was found
 
 def inputs(source: RedditSource, path: Path) -> dict[str, Path]:
     """The dump files that are read. Raises UsageError where there are none of submissions, or for pairs none of comments."""
-    return {name: file for of in _parts(source) for name, file in _files(source, path, of).items()}
+    found = {name: file for of in _parts(source) for name, file in _files(source, path, of).items()}
+    if others := [name for of in _parts(source) for name in unread(path, source.subreddit, of)]:
+        warn(f"{path}: not read, since only .zst, .jsonl and .ndjson are: {len(others)} files, such as {', '.join(others[:3])}")
+    return found
 
 
 def _parts(source: RedditSource) -> tuple[Of, ...]:
@@ -57,9 +61,10 @@ def _files(source: RedditSource, path: Path, of: Of) -> dict[str, Path]:
 def offer(source: RedditSource, path: Path, work: Work) -> Iterator[pa.RecordBatch]:
     """Every submission of the subreddit, best score first, then by id; rows that could not be read come last.
 
-    Of rows with the same id the last retrieved says what holds, of equally old ones one that says the thing is gone. The best reply is the one
+    Of rows with the same id the last retrieved says what holds, but one that says the thing is gone and not when it was retrieved holds in any case;
+    of equally old ones one that says it is gone, then the higher score, then what they hold decides, never their files' order. The best reply is the one
     with the highest score, ties to the earlier and then the lower id, among those that are there and no moderator's; the rules look at that
-    one alone. Memory: some 80 bytes a submission. Raises LimakitError for a damaged file, and where no row is the subreddit's.
+    one alone. Memory: some 90 bytes a submission. Raises LimakitError for a damaged file, and where no row is the subreddit's.
     """
     work.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=work.cache) as spool:

@@ -7,12 +7,14 @@ reaches the floor, up to BUDGET bytes a file. Beyond that a row has its place in
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 import numpy as np
 import orjson
@@ -20,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..sources.ndjson import LONGEST, lines_at, lines_with
-from ..sources.reddit import Comment, Of, Submission, comment_of, parse, row_pattern, submission_of
+from ..sources.reddit import Comment, Of, Submission, comment_of, is_own, parse, row_pattern, submission_of
 from .engine import Task, Work
 
 BUDGET = 48_000_000
@@ -28,7 +30,7 @@ PACK_ROWS, PACK_TEXT = 20_000, 8_000_000  # rows, or bytes of text, that are pac
 UNKNOWN = -(2**31)  # a score that is not known; less than any
 
 # `at`: byte offset of the line in the decompressed file; `submission` and `created` of replies alone; `text`: JSON [author, title, body]. `reason` and
-# `detail` are what speaks against the row whatever it is wanted for. A row without an id could not be read.
+# `detail` are what speaks against the row whatever it is wanted for; `crc` of the line tells versions of a row apart. A row without an id could not be read.
 ROWS = pa.schema(
     [
         ("at", pa.int64()),
@@ -41,23 +43,25 @@ ROWS = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("text", pa.binary()),
+        ("crc", pa.uint32()),
     ]
 )
 _PACKS = pa.schema([("pack", pa.large_binary())])
 _TEXTS = pa.schema([("at", pa.int64()), ("text", pa.binary())])
+_SOMETHING = re.compile(rb"\S")
 _SPELLINGS = b"limakit.spellings"
 
 
-def read_rows(path: Path, *, of: Of, subreddit: str, floor: int, budget: int = BUDGET) -> pa.Table:
+def read_rows(path: Path, *, of: Of, subreddit: str, floor: int, budget: int = BUDGET, own: bool = False) -> pa.Table:
     """The subreddit's submissions or top-level replies in a file, in its order, packed (see `unpacked`). Texts are of those that stand with a score
-    of at least `floor`. Raises LimakitError where the file cannot be read to its end."""
+    of at least `floor`. `own`: the file is the subreddit's, so a line that does not say whose it is could not be read. Raises LimakitError where the file cannot be read to its end."""
     packs: list[bytes] = []
     columns: dict[str, list] = {name: [] for name in ROWS.names}
     spellings: Counter[str] = Counter()
     held = packed = 0
-    for at, line in lines_with(path, row_pattern(subreddit)):
+    for at, line in lines_with(path, _SOMETHING if own else row_pattern(subreddit)):
         try:
-            found = _read(line, of, subreddit)
+            found = _read(line, of, subreddit, own)
         except ValueError as error:
             _add(columns, at=at, reason="malformed", detail=str(error)[:200])
             continue
@@ -72,7 +76,17 @@ def read_rows(path: Path, *, of: Of, subreddit: str, floor: int, budget: int = B
             text = _text(row)
             held += len(text)
         reason, detail = row.against or (None, None)
-        _add(columns, at=at, id=row.id, score=_bounded(row.score), retrieved=row.retrieved, reason=reason, detail=detail, text=text)
+        _add(
+            columns,
+            at=at,
+            id=row.id,
+            score=_bounded(row.score),
+            retrieved=row.retrieved,
+            reason=reason,
+            detail=detail,
+            text=text,
+            crc=crc32(line or b""),
+        )
         if isinstance(row, Submission):
             columns["nsfw"][-1] = row.nsfw
         else:
@@ -109,11 +123,11 @@ def spellings_of(table: pa.Table) -> Counter[str]:
     return Counter(json.loads(table.schema.metadata[_SPELLINGS]))
 
 
-def _read(line: bytes | None, of: Of, subreddit: str) -> tuple[Submission | Comment, str] | None:
+def _read(line: bytes | None, of: Of, subreddit: str, own: bool = False) -> tuple[Submission | Comment, str] | None:
     """The row of a line and its subreddit as it is spelt; None for another subreddit's. Raises ValueError for one that cannot be read."""
     if line is None:
         raise ValueError(f"a line of more than {LONGEST >> 20} MB")
-    row = parse(line, subreddit)
+    row = parse(line, subreddit, own)
     if row is None:
         return None
     return submission_of(row) if of == "submissions" else comment_of(row, subreddit), row["subreddit"]
@@ -141,7 +155,9 @@ def _pack(columns: dict[str, list]) -> bytes:
 
 
 # `place` is where the text lies in the spool, or -1 - at where it does not; `why` a number in Rows.reasons or -1
-_ROW = np.dtype([("id", "i8"), ("retrieved", "i8"), ("place", "i8"), ("score", "i4"), ("why", "i4"), ("file", "i4"), ("nsfw", "?")])
+_ROW = np.dtype(
+    [("id", "i8"), ("retrieved", "i8"), ("place", "i8"), ("score", "i4"), ("why", "i4"), ("file", "i4"), ("crc", "u4"), ("nsfw", "?")]
+)
 _REPLY = np.dtype([*((name, _ROW[name]) for name in _ROW.names or ()), ("submission", "i8"), ("created", "i8")])
 
 
@@ -165,7 +181,9 @@ class Rows:
     def latest(self) -> np.ndarray:
         """The places in `rows` of the version that holds of each id."""
         rows = self.rows
-        order = np.lexsort((rows["score"], rows["why"] >= 0, rows["retrieved"], rows["id"]))
+        gone = np.isin(rows["why"], [number for (reason, _), number in self.reasons.items() if reason in ("deleted", "removed")])
+        retrieved = np.where(gone & (rows["retrieved"] == 0), np.iinfo(np.int64).max, rows["retrieved"])
+        order = np.lexsort((rows["crc"], rows["score"], rows["why"] >= 0, retrieved, rows["id"]))
         ids = rows["id"][order]
         return order[np.append(ids[1:] != ids[:-1], True)] if len(ids) else order
 
@@ -203,7 +221,7 @@ def gather(
     """
     found = Rows(of, subreddit.lower(), list(files.items()))
     arguments = {"of": of, "subreddit": found.subreddit, "floor": floor, "budget": BUDGET}
-    tasks = [Task(file, work.content(file), file.stat().st_size, arguments) for file in files.values()]
+    tasks = [Task(file, work.content(file), file.stat().st_size, arguments | {"own": is_own(file, subreddit)}) for file in files.values()]
     with tempfile.TemporaryFile(dir=work.cache) as numbers:  # so that all of them are in memory once, not twice
         for number, table in enumerate(work.run(read_rows, tasks, f"read r/{subreddit}'s {of}")):
             name, path = found.files[number]
@@ -214,7 +232,8 @@ def gather(
                 found.malformed += [(name or path.name, row["at"], row["detail"]) for row in bad]
                 rows = rows.filter(read)
                 if under is not None:
-                    rows = rows.filter(pa.array(places_of(rows["submission"].to_numpy(), under) >= 0))
+                    submissions = rows["submission"].to_numpy()
+                    rows = rows.filter(pa.array((places_of(submissions, under) >= 0) | (submissions < 0)))
                 numbers.write(_numbers(rows, of, number, found.reasons, spool).tobytes())
         numbers.seek(0)
         found.rows = np.fromfile(numbers, _ROW if of == "submissions" else _REPLY)
@@ -223,7 +242,7 @@ def gather(
 
 def _numbers(rows: pa.Table, of: Of, file: int, reasons: dict[tuple[str, str], int], spool: BinaryIO) -> np.ndarray:
     made = np.zeros(len(rows), _ROW if of == "submissions" else _REPLY)
-    for name in ("id", "retrieved", "score", *(("nsfw",) if of == "submissions" else ("submission", "created"))):
+    for name in ("id", "retrieved", "score", "crc", *(("nsfw",) if of == "submissions" else ("submission", "created"))):
         made[name] = rows[name].to_numpy()
     made["file"] = file
     pairs = zip(rows["reason"].to_pylist(), rows["detail"].to_pylist(), strict=True)

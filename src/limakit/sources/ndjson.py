@@ -29,7 +29,7 @@ def blocks(path: Path) -> Iterator[bytes]:
     """A file's bytes in pieces, decompressed if it is called .zst. Raises LimakitError naming file and byte where it cannot be read to its end."""
     try:
         with open(path, "rb") as file:
-            if path.suffix == ".zst":
+            if path.suffix.lower() == ".zst":
                 yield from _frames(file, path)
             else:
                 while block := file.read(_PLAIN):

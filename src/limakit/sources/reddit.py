@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import orjson
@@ -24,6 +24,7 @@ SUBMISSION, COMMENT = "t3_", "t1_"
 _MONTHLY = re.compile(r"(RS|RC)_(?:v2_)?\d{4}-\d\d", re.IGNORECASE)
 _OF_SUBREDDIT = re.compile(r"(?:r_)?(.+)_(submissions|posts|comments)", re.IGNORECASE)  # r_NAME_posts.jsonl: Arctic Shift's download tool
 _SUFFIXES = (".zst", ".jsonl", ".ndjson")
+_ENDINGS = (*_SUFFIXES, ".json", ".bz2", ".xz", ".gz", ".zip", ".7z", ".part", ".txt")  # what a dump's name may end in, read or not
 _ID = re.compile(r"[0-9a-z]{1,12}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NUMBER = re.compile(r"\s*[+-]?\d{1,15}(?:\.\d*)?\s*")
@@ -38,18 +39,37 @@ def files(path: Path, subreddit: str, of: Of) -> dict[str, Path]:
     itself): the monthly ones and the subreddit's own. Those of other subreddits are passed over. Raises UsageError where `path` is not there.
     """
     if path.is_file():
-        return {"": path} if _holds(path, subreddit) in (of, None) and path.suffix in _SUFFIXES else {}
+        return {"": path} if _holds(path, subreddit) in (of, None) and path.suffix.lower() in _SUFFIXES else {}
     if not path.is_dir():
         raise UsageError(
             "no such file or folder", where=path, remedy="name the folder with the RS_*.zst and RC_*.zst files, or one such file"
         )
-    found = [file for file in path.rglob("*") if file.suffix in _SUFFIXES and _holds(file, subreddit) == of and file.is_file()]
+    found = [file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and _holds(file, subreddit) == of and file.is_file()]
     return {file.relative_to(path).as_posix(): file for file in sorted(found)}
+
+
+def unread(path: Path, subreddit: str, of: Of) -> list[str]:
+    """The files below `path` that by their names hold such rows, but in a form that is not read (.bz2, .xz, half a download), sorted."""
+    found = [file for file in path.rglob("*") if file.suffix.lower() not in _SUFFIXES and _holds(file, subreddit) == of and file.is_file()]
+    return sorted(file.relative_to(path).as_posix() for file in found)
+
+
+def is_own(path: Path, subreddit: str) -> bool:
+    """Whether a file is named for the subreddit, so that every line in it is the subreddit's."""
+    found = _OF_SUBREDDIT.fullmatch(_stem(path))
+    return found is not None and not _MONTHLY.match(path.name) and found[1].lower() == subreddit.lower()
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    while (suffix := PurePath(name).suffix).lower() in _ENDINGS:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _holds(path: Path, subreddit: str) -> str | None:
     """What a file holds, by its name: "submissions", "comments", "" (of another subreddit), or None where the name does not say."""
-    name = path.name.removesuffix(path.suffix)
+    name = _stem(path)
     if _MONTHLY.match(name):
         return "submissions" if name[:2].upper() == "RS" else "comments"
     if found := _OF_SUBREDDIT.fullmatch(name):
@@ -63,8 +83,9 @@ def row_pattern(subreddit: str) -> re.Pattern[bytes]:
     return re.compile(rb'"subreddit"[ \t\r]*:[ \t\r]*"(?i:%s)"' % re.escape(subreddit).encode())
 
 
-def parse(line: bytes, subreddit: str) -> dict[str, Any] | None:
-    """The row of a line, or None if it is another subreddit's. Raises ValueError, with what is wrong, if it is no JSON object in UTF-8."""
+def parse(line: bytes, subreddit: str, own: bool = False) -> dict[str, Any] | None:
+    """The row of a line, or None if it is another subreddit's or, unless the file is the subreddit's `own`, does not say. Raises ValueError, with
+    what is wrong, if it is no JSON object in UTF-8."""
     try:
         row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -72,6 +93,8 @@ def parse(line: bytes, subreddit: str) -> dict[str, Any] | None:
     if not isinstance(row, dict):
         raise ValueError(f"no JSON object but {line[:40]!r}")
     name = row.get("subreddit")
+    if own and not isinstance(name, str):
+        raise ValueError(f"subreddit is {_shown(name)}, expected text")
     return row if isinstance(name, str) and name.lower() == subreddit.lower() else None
 
 
@@ -92,7 +115,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """`submission` is what it was written under, `top_level` whether directly; `created` in Unix seconds."""
+    """`submission` is what it was written under (-1 where one that is gone does not say), `top_level` whether directly; `created` in Unix seconds."""
 
     id: int
     submission: int
@@ -110,8 +133,9 @@ def submission_of(row: dict[str, Any]) -> Submission:
 
     Against it, the first of: deleted, removed, moderator (their announcements and stickied posts), crosspost, link_post, poll.
     """
-    title, body = _text(row, "title", required=True), _text(row, "selftext")
-    against: tuple[str, str] | None = _gone(row, {"title": title, "selftext": body}) or _moderators(row)
+    gone = _gone(row, ("title", "selftext"))
+    title, body = _text(row, "title", required=gone is None), _text(row, "selftext")
+    against: tuple[str, str] | None = gone or _moderators(row)
     if against is None and row.get("crosspost_parent"):
         against = "crosspost", ""
     if against is None and _is_link(row, body):
@@ -133,16 +157,17 @@ def submission_of(row: dict[str, Any]) -> Submission:
 def comment_of(row: dict[str, Any], subreddit: str) -> Comment:
     """Raises ValueError naming the key whose value cannot be read. Against it, the first of: deleted, removed, moderator (their words, stickied
     comments, AutoModerator's and those of the subreddit's own bot)."""
-    body = _text(row, "body", required=True)
+    gone = _gone(row, ("body",))
+    body = _text(row, "body", required=gone is None)
     author = _text(row, "author")
-    against = _gone(row, {"body": body}) or _moderators(row)
+    against = gone or _moderators(row)
     if against is None and author.lower() in ("automoderator", f"{subreddit}bot".lower(), f"{subreddit}-modteam".lower()):
         against = "moderator", author
-    link = _id(row, "link_id", SUBMISSION)
+    link = -1 if gone and row.get("link_id") is None else _id(row, "link_id", SUBMISSION)
     return Comment(
         id=_id(row, "id" if row.get("id") is not None else "name", COMMENT),
         submission=link,
-        top_level=_answers_submission(row, link),
+        top_level=link < 0 or _answers_submission(row, link),
         created=_whole(row, "created_utc") or 0,
         retrieved=_retrieved(row),
         score=_score(row, "score_hidden"),
@@ -161,7 +186,7 @@ def base36(number: int) -> str:
     return digits or "0"
 
 
-def _gone(row: dict[str, Any], texts: dict[str, str]) -> tuple[str, str] | None:
+def _gone(row: dict[str, Any], texts: tuple[str, ...]) -> tuple[str, str] | None:
     """Whether and how a row says that its thing is gone, as ("deleted" by its author or "removed" by others, by what key).
 
     A `removal_type` or `removed_by_category` without `was_deleted_later` may tell of a post that was held back at first and is there now
@@ -172,8 +197,9 @@ def _gone(row: dict[str, Any], texts: dict[str, str]) -> tuple[str, str] | None:
     if meta.get("was_deleted_later") is True:
         kind = meta.get("removal_type")
         return "deleted" if kind in _BY_ITS_AUTHOR else "removed", f"was_deleted_later: {str(kind or '')[:40]}".rstrip(": ")
-    for key, text in texts.items():
-        if found := _PLACEHOLDER.fullmatch(text):
+    for key in texts:
+        text = row.get(key)
+        if isinstance(text, str) and (found := _PLACEHOLDER.fullmatch(text)):
             return found[1].lower(), key
     author = row.get("author")
     if not isinstance(author, str) or not author.strip() or _PLACEHOLDER.fullmatch(author):
