@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limakit.errors import LimakitError
-from limakit.sources.dump import check_ranges
+from limakit.sources.dump import Table, check_ranges, scan_of
 from limakit.sources.scan import RowError, Scan, attributes, heads, parse_row, read_opening
 
 CHARS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff") | st.sampled_from("\n\r\t<>&\"'|/=-?!")
@@ -66,6 +66,8 @@ def found(scan: Scan) -> list[tuple[int, dict[str, str]]]:
 def whole(data: bytes, size: int) -> tuple[Scan, list]:
     opening, blocks = read_opening(pieces(data, size), "Posts.xml", "posts")
     scan = Scan(blocks, "Posts.xml", "posts", opening.end)
+    if opening.empty:
+        scan.end_at(opening.end)
     return scan, found(scan)
 
 
@@ -83,27 +85,21 @@ def test_what_expat_finds_however_the_blocks_are_cut(document, size):
 @settings(max_examples=250, deadline=None)
 @given(DOCUMENT, st.lists(st.integers(1, 400), max_size=4), st.integers(1, 60))
 def test_ranges_together_are_the_file(document, cuts, size):
-    """Cut anywhere, the ranges are one pass; or, where something hides a "<" from a range, they say that they may not be."""
+    """Cut anywhere, the ranges are one pass; or, where something hides a "<" from a range, they say that they may not be. Never an error."""
     data = document.encode()
     once = whole(data, 1 << 20)[1]
     begin = read_opening([data], "", "posts")[0].end
     cuts = sorted({c for c in cuts if begin < c < len(data)})
     rows, tables = [], []
     for start, stop in zip([begin, *cuts], [*cuts, None], strict=True):
-        scan = Scan(pieces(data[start:], size), "Posts.xml", "posts", start, stop)
-        try:
-            part = found(scan)
-        except (LimakitError, RowError):  # begun inside a comment or its like
-            assert b"<!" in data or b"<?" in data
-            return
+        scan = Scan(pieces(data[start:], size), "Posts.xml", "posts", start, stop, within=bool(tables))
+        part = [(block.base + int(block.starts[i]), block.row(i)) for block in scan for i in range(len(block))]
         rows += part
         tables.append(pa.table({"at": [at for at, _ in part]}).replace_schema_metadata(scan.notes()))
-    try:
-        together = check_ranges(tables, "Posts.xml", "posts")
-    except LimakitError:
+    if check_ranges(tables, "Posts.xml", "posts"):
+        assert [(at, parse_row(piece)) for at, piece in rows] == once
+    else:
         assert b"<!" in data or b"<?" in data
-        return
-    assert rows == once if together else any(t.schema.metadata[b"hides"] for t in tables)
 
 
 def test_ranges_of_a_file_without_comments_are_always_taken():
@@ -158,6 +154,13 @@ def test_a_damaged_row_takes_no_other_with_it(damage, size):
         (b'<?xml version="1.0" encoding="klingon"?><posts></posts>', "declares an encoding that cannot be read"),
         (b'<?xml version="1.0" encoding="utf-16"?><posts></posts>', "declares an encoding that cannot be read"),
         (b"<posts><row/></posts><posts><row/></posts>", "goes on at byte 21 after its end </posts> at byte 13"),
+        (b"<posts><row/></posts>\r\n x", "goes on at byte 24 after its end </posts> at byte 13"),
+        (b"<posts><row/></posts><!-- fine --><?fine?> <!-", "goes on at byte 43 after its end </posts> at byte 13"),
+        (b"<posts/></posts", "goes on at byte 8 after its end </posts> at byte 8"),
+        (b"<posts/>\n<row/>", "goes on at byte 9 after its end </posts> at byte 8"),
+        (b"<posts><row/><!-- <row/></posts>", "that begins at byte 13 does not end"),
+        (b"<posts><row/><![CDATA[", "that begins at byte 13 does not end"),
+        (b"<posts><row/></posts> <!-- ", "that begins at byte 22 does not end"),
     ],
 )
 def test_what_cannot_be_read_says_where(data, message):
@@ -173,6 +176,51 @@ def test_other_encodings_give_what_expat_gives(encoding):
     assert [r for _, r in whole(data, 11)[1]] == [r.attrib for r in ET.fromstring(data)]
 
 
+def test_a_byte_order_mark_that_comes_alone():
+    data = '<?xml version="1.0" encoding="utf-16"?>\n<posts><row Id="1"/></posts>'.encode("utf-16")
+    for size in (1, 2, 3):
+        assert [r for _, r in whole(data, size)[1]] == [{"Id": "1"}]
+
+
+TAILS = [
+    b"<row/>",
+    b"<other/>",
+    b"</posts>",
+    b"x",
+    b"<!-- --> x",
+    b"<posts></posts>",
+    b" \r\n",
+    b"<!-- </posts> <row/> -->",
+    b"<?x <row/> ?>",
+    b"<!-- ",
+    b"<",
+]
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_comes_after_the_end_is_the_same_to_ranges_as_to_one_pass(tmp_path, tail):
+    path = tmp_path / "Posts.xml"
+    path.write_bytes(b'<posts><row Id="1"/></posts>\n' + b" " * 40 + tail)
+
+    def read(*cuts: int) -> str:
+        tables = []
+        for start, stop in zip([0, *cuts], [*cuts, None], strict=True):
+            scan = scan_of(Table(path), "posts", start, stop)
+            tables.append(pa.table({"at": [at for at, _ in found(scan)]}).replace_schema_metadata(scan.notes()))
+        if not check_ranges(tables, path, "posts"):
+            return read()
+        return str([t["at"].to_pylist() for t in tables if len(t)])
+
+    def told(*cuts: int) -> str:
+        try:
+            return read(*cuts)
+        except LimakitError as error:
+            return str(error)
+
+    assert all(told(cut) == told() for cut in range(8, path.stat().st_size))
+    assert ("at byte" in told()) == (tail not in (b" \r\n", b"<!-- </posts> <row/> -->", b"<?x <row/> ?>"))
+
+
 def test_an_encoding_that_is_not_kept_to_says_where():
     data = b'<?xml version="1.0" encoding="us-ascii"?><posts><row Body="\xe9"/></posts>'
     with pytest.raises(LimakitError, match="is not us-ascii as it says"):
@@ -186,7 +234,7 @@ def test_a_file_of_one_endless_row_does_not_fill_the_memory():
             yield b"x" * (1 << 22)
 
     opening, blocks = read_opening(endless(), "Posts.xml", "posts")
-    with pytest.raises(LimakitError, match="what begins at byte 7 does not end"):
+    with pytest.raises(LimakitError, match="what begins at byte 7 is longer than 64 MiB"):
         found(Scan(blocks, "Posts.xml", "posts", opening.end))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import LimakitError, UsageError
-from .scan import BLOCK, REMEDY, Opening, Scan, file_bytes, read_opening, truncated
+from .scan import BLOCK, Opening, Scan, file_bytes, goes_on, read_opening, truncated
 
 RANGE = 256_000_000  # bytes of a file that one process scans at a time
 TABLES = ("Posts", "Users", "Comments")
@@ -64,11 +64,11 @@ def ranges(table: Table, root: str) -> list[tuple[int, int | None]]:
 def scan_of(table: Table, root: str, start: int = 0, stop: int | None = None) -> Scan:
     """The scan of such a range. Raises LimakitError for what cannot be read or is no such table."""
     if start:
-        return Scan(file_bytes(table.path, start), table.where, root, start, stop)
+        return Scan(file_bytes(table.path, start), table.where, root, start, stop, within=True)
     begins, blocks = table.open(root)
     scan = Scan(blocks, table.where, root, begins.end, stop)
     if begins.empty:
-        scan.ended = begins.end
+        scan.end_at(begins.end)
     return scan
 
 
@@ -80,12 +80,11 @@ def check_ranges(tables: Sequence[pa.Table], where: object, root: str) -> bool:
     notes = [table.schema.metadata for table in tables]
     if len(tables) > 1 and any(note[b"hides"] for note in notes):
         return False
-    ends = [i for i, note in enumerate(notes) if note[b"ended"]]
-    if not ends:
+    first = next((note for note in notes if note[b"ended"]), None)
+    if first is None:
         raise truncated(where, root, int(notes[-1][b"read"]))
-    if later := [i for i in range(ends[0] + 1, len(tables)) if len(tables[i]) or i in ends]:
-        what = f"goes on in the bytes from {notes[later[0] - 1][b'read'].decode()} on after its end </{root}> at byte {notes[ends[0]][b'ended'].decode()}"
-        raise LimakitError(what, where=where, remedy=REMEDY)
+    if first[b"goes_on"]:
+        raise goes_on(where, root, first[b"goes_on"].decode(), first[b"ended"].decode())
     return True
 
 

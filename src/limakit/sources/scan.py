@@ -22,7 +22,7 @@ from ..errors import LimakitError
 
 Row = dict[str, str]
 BLOCK = 1 << 19  # larger ones are mapped afresh for each reading, which takes three times as long
-LONGEST = 1 << 26  # bytes of one row; a file without any "<" must not fill the memory
+LONGEST = 1 << 26  # 64 MiB, of one row; a file without any "<" must not fill the memory
 _LONGEST_OPENING = 1 << 24  # of comments before the root; one that never ends must not fill the memory either
 _LT = ord("<")
 _TAG = re.compile(rb"""<row(?=[ \t\r\n/>])(?:[^"'<>]++|"[^"<]*+"|'[^'<]*+')*+>""")
@@ -141,8 +141,9 @@ def _recoded(blocks: Iterator[bytes], encoding: str, where: object) -> Iterator[
     try:
         for data in blocks:
             read += len(data)
-            yield decoder.decode(data).encode()
-        yield decoder.decode(b"", True).encode()
+            if text := decoder.decode(data).encode():  # of a byte order mark alone nothing comes
+                yield text
+        decoder.decode(b"", True)
     except UnicodeError:
         raise LimakitError(f"is not {encoding} as it says (before byte {read})", where=where, remedy=REMEDY) from None
 
@@ -174,44 +175,103 @@ class Scan:
     """One pass over the rows of a file, or of a range of it: iterate over it, then ask how it went.
 
     `blocks` are the bytes from byte `base` of the file on; the rows are those whose "<" stands before byte `stop` (None: all). Of a file that expat
-    accepts, a scan from the root's content to the end finds the rows that expat finds. Raises LimakitError naming the byte where the file goes
-    on after its root's end, or a row has no end.
+    accepts, and in which no other element is called as the root is, a scan from the root's content to the end finds the rows that expat finds.
+    Raises LimakitError naming the byte where the file goes on after its root's end (comments and processing instructions may), a comment or its
+    like has no end, or something is longer than LONGEST.
+
+    `within`: the range begins somewhere in the file, maybe inside a comment, where nothing that is met is what it looks like. Then the first two of
+    these faults are no errors but noted: dump.check_ranges knows whether the file must be scanned as one. The range in which the root ends looks at
+    all that comes after, as one pass would.
     """
 
-    def __init__(self, blocks: Iterable[bytes], where: object, root: str, base: int = 0, stop: int | None = None):
-        self.where, self.root, self.base, self.stop = where, root, base, stop
+    def __init__(self, blocks: Iterable[bytes], where: object, root: str, base: int = 0, stop: int | None = None, *, within: bool = False):
+        self.where, self.root, self.base, self.stop, self.within = where, root, base, stop, within
         self.ended: int | None = None  # the byte at which the root ends
+        self.goes_on: int | None = None  # the byte at which something stands after that
         self.hides = False  # it met comments, CDATA sections or processing instructions
         self.read = base  # the byte after the last one that was read
-        self._blocks = blocks
+        self._blocks = iter(blocks)
+        self._closed = base  # the byte after the root's end tag
         self._shown = base  # a "<" before this byte is hidden
         self._closing = b""  # what is hidden goes on up to this mark
+        self._hidden = base  # where it began
         self._last = b""  # the row before
+
+    def end_at(self, byte: int) -> None:
+        """Its root has ended before the first of the bytes: <posts/>."""
+        self.ended = self._closed = byte
 
     def __iter__(self) -> Iterator[Block]:
         data, base = b"", self.base
-        for more in self._blocks:
+        while self.ended is None and (more := self._more()):
             data += more
-            self.read += len(more)
             found = np.flatnonzero(np.frombuffer(data, np.uint8) == _LT)
             if len(found) > 1:
                 block = self._rows(data, base, found)
                 if len(block):
                     yield block
+            if self.ended is not None:
+                break
             if self.stop is not None and len(found) and base + found[-1] >= self.stop:
                 return
             keep = int(found[-1]) if len(found) else len(data)  # the last piece may go on in the next block
             if len(data) - keep > LONGEST:
-                raise LimakitError(f"is damaged: what begins at byte {base + keep} does not end", where=self.where, remedy=REMEDY)
+                what = f"is damaged: what begins at byte {base + keep} is longer than {LONGEST >> 20} MiB"
+                raise LimakitError(what, where=self.where, remedy=REMEDY)
             data, base = data[keep:], base + keep
-        if data[:1] == b"<":
+        if self.ended is None and data[:1] == b"<":
             block = self._rows(data, base, np.array([0, len(data)], np.int64))
             if len(block):
                 yield block
+        if self._closing:
+            self._endless(self._hidden)
+        if self.ended is not None:
+            self._after_the_end(data[self._closed - base :])
+
+    def _more(self) -> bytes:
+        more = next(filter(None, self._blocks), b"")
+        self.read += len(more)
+        return more
+
+    def _after_the_end(self, data: bytes) -> None:
+        """Look at what stands after the root's end tag; `data` is what was read of it."""
+        at = self._closed
+        while True:
+            rest = data.lstrip(b" \t\r\n")
+            at, data = at + len(data) - len(rest), rest
+            opens = next((mark for mark in (b"<!--", b"<?") if data.startswith(mark)), None)
+            if opens is not None:
+                self.hides, begun = True, at
+                at, data = at + len(opens), data[len(opens) :]
+                while (close := data.find(_HIDES[opens])) < 0:
+                    more = self._more()
+                    if not more:
+                        return self._endless(begun)
+                    at, data = at + max(len(data) - 2, 0), data[-2:] + more
+                at, data = at + close + len(_HIDES[opens]), data[close + len(_HIDES[opens]) :]
+            elif b"<!--".startswith(data) or b"<?".startswith(data):  # or nothing is left of it
+                more = self._more()
+                if not more and not data:
+                    return None
+                if not more:
+                    break
+                data += more
+            else:
+                break
+        self.goes_on = at
+        if not self.within:
+            raise goes_on(self.where, self.root, at, self.ended)
+        return None
+
+    def _endless(self, begun: int) -> None:
+        if not self.within:
+            what = f"is damaged: the comment or its like that begins at byte {begun} does not end"
+            raise LimakitError(what, where=self.where, remedy=REMEDY)
 
     def notes(self) -> dict[str, str]:
         """How it went, as the metadata of a table; dump.check_ranges reads them."""
-        return {"hides": "1" if self.hides else "", "ended": "" if self.ended is None else str(self.ended), "read": str(self.read)}
+        ended, goes_on = ("" if byte is None else str(byte) for byte in (self.ended, self.goes_on))
+        return {"hides": "1" if self.hides else "", "ended": ended, "goes_on": goes_on, "read": str(self.read)}
 
     def _rows(self, data: bytes, base: int, found: np.ndarray) -> Block:
         """The rows among the pieces that begin at found[:-1]; each ends where the next one begins."""
@@ -244,18 +304,17 @@ class Scan:
             if self._closing or base + start < self._shown:
                 continue
             hides = next((opens for opens in _HIDES if data.startswith(opens, start)), None)
-            if self.ended is not None and hides is None:
-                what = f"goes on at byte {base + start} after its end </{self.root}> at byte {self.ended}"
-                raise LimakitError(what, where=self.where, remedy=REMEDY)
             if hides is not None:
                 before = data[starts[chosen[-1]] : ends[chosen[-1]]] if chosen else self._last
                 if not before or _TAG.match(before):  # in a row that lost its end it is part of the damage
                     self.hides, self._closing, self._shown = True, _HIDES[hides], base + start + len(hides)
+                    self._hidden = base + start
                     self._hide(data, base)
             elif _ROW.match(data, start):
                 chosen.append(i)
             elif data.startswith(end_tag, start) and data[start + len(end_tag) : ends[i]].lstrip()[:1] == b">":
-                self.ended = base + start
+                self.ended, self._closed = base + start, base + data.index(b">", start) + 1
+                break
         if self._closing:
             self._hide(data, base)
         return np.array(chosen, np.int64)
@@ -271,6 +330,10 @@ class Scan:
 
 def truncated(where: object, root: str, read: int) -> LimakitError:
     return LimakitError(f"is truncated (it ends at byte {read} without </{root}>)", where=where, remedy=REMEDY)
+
+
+def goes_on(where: object, root: str, at: object, ended: object) -> LimakitError:
+    return LimakitError(f"goes on at byte {at} after its end </{root}> at byte {ended}", where=where, remedy=REMEDY)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------------------------
