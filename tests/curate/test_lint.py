@@ -11,7 +11,9 @@ import pytest
 
 from limakit.curate.entries import kind_of, split_of
 from limakit.curate.lint import audit, lint
+from limakit.curate.review import review_item, write_review
 from limakit.errors import LimakitError, UsageError
+from limakit.records import Turn
 
 SYLLABLES = [
     "ba",
@@ -105,6 +107,13 @@ PLANTED: list[tuple[str, str, dict]] = [
     ("emptied_code", "error", pair("p2", response=f"Run this.\n\n> ```python\n> ```\n\n{prose('p2', 1300)}")),
     ("emptied_code", "error", pair("p38", response=f"Run this.\n\n``````\n\n{prose('p38', 1300)}")),
     ("emptied_code", "warning", pair("p3", response=f"Use `` to look. {prose('p3', 1300)}")),
+    ("emptied_code", "warning", pair("p39", response=f"Use `` to list and then `` to go on. {prose('p39', 1300)}")),
+    ("emptied_code", "warning", pair("p40", response=f"Run this.\n\n````\n\n{prose('p40', 1300)}")),
+    ("this_article", "error", pair("p41", "wikihow", "How to Cut a Kiwi?", f"*This* article shows how to cut one. {prose('p41', 2000)}")),
+    ("this_article", "error", pair("p42", "wikihow", "How to Core a Kaki?", f"IN THIS ARTICLE it is cored. {prose('p42', 2000)}")),
+    ("html_left", "error", pair("p43", response=f'See <a href="https://example.org/x">it</a> first. {prose("p43", 1300)}')),
+    ("near_test", "error", pair("p44", prompt=prose("tested", 300).replace(".", "!", 1) + " Is it really?")),
+    ("flattened_dialogue", "warning", pair("p45", "stackexchange", "Thanks, and where do they grow?")),
     ("unclosed_fence", "error", pair("p4", response=f"{prose('p4', 1300)}\n\n```\ncode")),
     ("first_person", "error", pair("p5", response=f"I boil it. {prose('p5', 1300)}")),
     ("cites_other_answers", "error", pair("p6", response=f"As mentioned, boil it. {prose('p6', 1300)}")),
@@ -246,7 +255,6 @@ def test_a_cut_end_is_counted_as_training_counts(tmp_path):
 
     from limakit.curate.lint import Ends
     from limakit.model.chat import chat_format
-    from limakit.records import Turn
 
     chat = chat_format(make_tokenizer("byte_bos"), add_eot=True)
     assert chat is not None
@@ -358,6 +366,91 @@ def test_a_named_tokenizer_that_is_not_there_is_an_error(tmp_path):
     pytest.importorskip("torch")
     with pytest.raises(LimakitError, match="no such folder"):
         lint(write_set(tmp_path, good(1), True), tokenizer="./none")
+
+
+# what good text says, and a mistake says too
+MAY_BE_MEANT = [
+    "Plants use Photosystem I and II, as Charles I did not know.", "Group I of Table I has the alkali metals.", "The @Override annotation is checked.",
+    "There is an accepted answer among physicists.",
+]  # fmt: skip
+MAY_BE_EITHER = [
+    ("first_person", "Zog I was a king."), ("cites_other_answers", "Another answer is 3."), ("entity_left", "Write &amp; to show an ampersand."),
+    ("html_left", "Put the word between <b> and </b> then."), ("html_left", "The tag <b>bold</b> makes letters fat."),
+    ("replacement_character", "U+FFFD, which looks like \ufffd, stands for what was lost."), ("special_token", "A text ends with the token <|endoftext|> there."),
+    ("special_token", "Print `<|endoftext|>` then."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "text"), [*((None, text) for text in MAY_BE_MEANT), *MAY_BE_EITHER])
+def test_what_good_text_may_hold_is_no_error(tmp_path, rule, text):
+    result = audit(write_set(tmp_path, [pair(1, response=f"{text} {prose(1, 1300)}")], published=True))
+    assert found(result) == ([(1, rule, "warning")] if rule else [])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["What about Napoleon made him so feared?", "Is that bird a robin?", "How about a poem on rain?", "So what is a quark?", "Which one came first, hen or egg?",
+     "And when did Rome fall?", "Great, a leak! How do I close it?", "The second law says what?"],
+)  # fmt: skip
+def test_a_prompt_may_begin_as_if_it_went_on(tmp_path, prompt):
+    train = [pair(1, prompt="How do tides work?"), pair(2, prompt=prompt)]
+    assert found(audit(write_set(tmp_path, train, published=True))) == []
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["And which tides are the highest?", "What about the other one?", "But why is that?", "Thanks! Are there others?", "Can you explain that?", "Please go on.",
+     "You said it is the moon. Is it?", "How about neap tides?"],
+)  # fmt: skip
+def test_a_prompt_that_goes_on_is_a_cut_dialogue(tmp_path, prompt):
+    train = [pair(1, prompt="How do tides work?"), pair(2, prompt=prompt)]
+    assert found(audit(write_set(tmp_path, train, published=True))) == [(2, "flattened_dialogue", "warning")]
+
+
+def test_what_lies_beside_a_set_is_no_set(tmp_path):
+    files = write_set(tmp_path, good(3), published=False)
+    turns = (Turn(role="user", text="Why?"), Turn(role="assistant", text="So."))
+    write_review(tmp_path / "review.jsonl", [review_item(id="a", label="tea", split="train", why="", turns=turns)])
+    others = [tmp_path / "provenance.jsonl", tmp_path / "review.jsonl"]
+    result = audit([*files, *others])
+    assert found(result) == [] and list(result.rows) == files
+    assert [what for what, why in result.skipped if why == "not a set"] == [str(file) for file in others]
+    with pytest.raises(UsageError, match="not a set"):
+        audit(others)
+    named = audit([files[0], others[0]])
+    assert list(named.rows) == files[:1]
+
+
+def test_thousands_of_rows_that_are_nearly_one_are_compared_with_that_one(tmp_path):
+    words = prose("many", 1500).split()
+    rows: list[dict | bytes] = []
+    for n in range(1500):
+        changed = [*words[: n % 100], f"other{n}", *words[n % 100 + 1 :]]
+        rows.append(pair(n, "essays", f"{prose(n, 60)} Why?", " ".join(changed)))
+    started = time.process_time()
+    result = audit(write_set(tmp_path, rows, published=True)[:1])
+    assert time.process_time() - started < 6
+    assert found(result) == [(n, "near_duplicate", "warning") for n in range(2, 1501)]
+
+
+PIECES = ["\n", " \n", "\r\n", " ", "> ", "```\n", "`", "`` ", "~~~\n", "<a ", "</", "&#", "[a](", "[", "www.a", "Â", "User", "user \n", "EDIT ", "This ", "I ", "A I ", "the comment ", "@a ",
+          "other ", "as was already ", '"', "$a ", "- ", "a-", "|-", "1. ", "#", "a\n=\n", "...", "maybe ", "I'm sorry ", "thanks "]  # fmt: skip
+
+
+def test_repeated_text_takes_no_time(tmp_path):
+    slow = {}
+    for piece in PIECES:
+        text = (piece * 100_000)[:100_000]
+        for kind, prompt, response in (
+            ("", f"User: a\n{text}", f"{text}x"),
+            ("wikihow", "Why?", f"x{text}"),
+            ("authored", "Why?", f'"{text}'),
+        ):
+            rows: list[dict | bytes] = [pair(1, kind), pair(2, kind, prompt, response)]
+            started = time.process_time()
+            audit(write_set(tmp_path, rows, published=True)[:1])
+            slow[piece, kind] = time.process_time() - started
+    assert max(slow.values()) < 1, max(slow, key=slow.__getitem__)
 
 
 def test_long_hostile_text_takes_no_time(tmp_path):

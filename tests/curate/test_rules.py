@@ -11,7 +11,7 @@ from limakit.curate.rules import cites_other_answers, first_person, folded, name
 
 FORMS = [
     "A friend of mine did.", "(emphasis mine)", "Mine is blue.", "They squeak, but mine has not.", "i'm sure", "So i don't think so.", "i just use soap",
-    "MY WAY", "I/we boil it.", "Boil it--I do.", "It boils.I think.", "Press the ` key. I like it.\n\nThe ` key.", "It costs $5, I paid $6.",
+    "Yesterday I was there.", "Hello, Ann. Should I?", "As I, too, know", "If I is", "Today I\nwas away.", "MY WAY", "I/we boil it.", "Boil it--I do.", "It boils.I think.", "Press the ` key. I like it.\n\nThe ` key.", "It costs $5, I paid $6.",
 ]  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def test_first_person(text):
         "You and your dog.", "Disk I/O is slow.", "World War I began.", "Type I error", "Henry mymy", "i.e. x", "the I-beam",
         "Run `my $x = I;` now", "```perl\nmy $x = 'I';\n```\nThat is all.", "> I said so\n\nThey said so.", 'He wrote "I am my own man" then.',
         "- ```\n  I = my\n  ```", "“I do”, they said", "$I$ is the current, $$I = U/R$$ or $I_0$.", "See about.me or me.example.", "a gold mine", "The mine is deep.", "two kinds of mine",
+        "In Photosystem I electrons move.", "Under Charles I it was so.", "Group I metals react.", "See Table I.", "Umberto I of Italy", "Zog I is a king", "(see Appendix I)",
         "for i in range", "i.e. have some", "Part I and the letter I",
     ],
 )  # fmt: skip
@@ -54,6 +55,10 @@ ELSEWHERE = [
     "As noted on the label",
     "see the code comments below",
     "in the comments in the source",
+    "the @Override annotation",
+    "Write @media print.",
+    "a @memoize decorator",
+    "the accepted answer among physicists",
 ]
 
 
@@ -148,4 +153,4 @@ def test_a_rule_that_is_not_asked_would_have_found_nothing(words, space):
     ):
         found = rules._RULES[name].search(rules.prose(text))
         assert rule(text) == (" ".join(found[0].split()) if found else None)
-    assert folded("What’s “e‑mail” – 3 × 4?") == folded("What's \"e-mail\" - 3 x 4?")
+    assert folded("What’s “e‑mail” – 3 × 4?") == folded('What\'s "e-mail" - 3 x 4?')

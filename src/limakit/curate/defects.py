@@ -10,13 +10,15 @@ from collections.abc import Iterator
 
 from ..records import Turn
 from .finding import Finding, Level
-from .rules import broken_rules, fences, folded, prose, without_code
+from .rules import broken_rules, fences, first_person, folded, prose, without_code
 
 BOUNDS = (1200, 4096)  # characters of a Stack Exchange answer (paper, section 2.1)
 
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(\s*)(?<!`)\1(?!`)")  # with nothing between
 _ANY_SPAN = re.compile(r"(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)", re.DOTALL)
 _TWO_TICKS = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=\())``(?=[\s.,;:!?)]|$)")
+_BETWEEN_TWO = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=\())``\s[^`\n]*+(?<=\s)``(?=[\s.,;:!?)]|$)")  # "`` to list and `` to go on": two, not one
+_FOUR_TICKS = re.compile(r"^[ \t>]{0,8}````[ \t]*$", re.MULTILINE)
 _TAG = re.compile(
     r"<(/?)(a|abbr|b|blockquote|br|code|dd|del|div|dl|dt|em|font|h[1-6]|hr|i|img|kbd|li|ol|p|pre|q|s|script|span|strike|strong|style|sub|sup|table"
     r"|tbody|td|th|thead|tr|u|ul)(\s[^<>]*)?/?>",
@@ -31,7 +33,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\ufffe\uffff]")
 _UNSEEN = re.compile(r"[\u00ad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
 _SPECIAL = re.compile(r"<\|[a-z][\w-]{1,30}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\uff5c[^<>]{1,40}\uff5c>")
 _EDIT = re.compile(r"^\W{0,6}(?:EDIT|Edit|UPDATE|Update|PS EDIT)(?:\s?#?\d{1,2})?\W{0,4}:", re.MULTILINE)
-_THIS_ARTICLE = re.compile(r"\b[Tt]his\s(?:wikiHow|(?:\w+\s)?article)\b|\b[Ii]n\sthis\sarticle\b|\bthe\sarticle\s(?:above|below)\b")
+_THIS_ARTICLE = re.compile(r"(?<![^\W_])this[*_]{0,3}\s[*_]{0,3}(?:wikihow|(?:\w+\s)?article(?!\sof))(?![^\W_])|\bthe\sarticle\s(?:above|below)\b", re.IGNORECASE)  # fmt: skip
+# who speaks of markup, of tokens or of a character writes it
+_MARKUP = re.compile(r"\b(?:x?html|xml|svg|jsx|entit(?:y|ies)|tags?|elements?|escap\w+|ampersands?|encod\w+|markup|browsers?|less[- ]than|greater[- ]than|non-breaking)\b", re.IGNORECASE)  # fmt: skip
+_TOKENS = re.compile(r"\btoken\w*|\b(?:special|marker|delimiter|sentinel|language models?|LLMs?|vocabulary)\b", re.IGNORECASE)
+_LOST_IS_MEANT = re.compile(r"U\+FFFD|\breplacement character\b|[\"'“‘(`]\ufffd{1,3}[\"'”’)`]", re.IGNORECASE)
+# a capitalised word and "I", which may be a numeral; not one that begins a sentence in which somebody speaks
+_MAY_BE_ONE = re.compile(r"\b(?!(?:Should|Can|Could|May|Might|Must|Shall|Will|Would|Do|Did|Does|Am|Was|Were|Have|Had|Has|So|Then|But|And|If|When|While|As|Since|Because|That|What|How|Why|Where|Who|Which|Or|Nor|Than|Like|Yes|No|Not|Only|After|Before|Although|Though|Once|Until|Here|There|Now|Today|Yesterday|Usually|Personally|Sometimes|Also|However|Well|Sorry|Hi|Hello|Yeah|Maybe|Perhaps|Everything|All)\b)[A-Z][a-z]+\sI\b(?!['’])")  # fmt: skip
+_MAY_BE_MEANT = re.compile(r"@|(?i:accepted|another|other|earlier|all\sthe)\b")  # of what cites: "@Override", "another answer is 3"
 _WIKIHOW = re.compile(r"\bwikihow\b", re.IGNORECASE)
 _SAYS = {"first_person": "the author speaks of themself", "cites_other_answers": "refers to other answers or people on the page", "names_site": "speaks of the site"}  # fmt: skip
 
@@ -83,6 +92,8 @@ def _of_code(text: str) -> Iterator[Found]:
                 yield "emptied_code", "error", "a code block with nothing in it", starts[first], starts[last + 1] - 1
             elif last is None and set(mark := lines[first].strip(" \t>*+-")) in ({"`"}, {"~"}) and len(mark) >= 6:
                 yield "emptied_code", "error", "a code block with nothing in it", starts[first], starts[first + 1] - 1
+            elif last is None and _FOUR_TICKS.fullmatch(lines[first]):
+                yield "emptied_code", "warning", "four backticks with nothing between", starts[first], starts[first + 1] - 1
             elif last is None:
                 yield "unclosed_fence", "error", "a code fence that is never closed", starts[first], starts[first + 1] - 1
     if "``" in text or "` " in text:
@@ -91,6 +102,8 @@ def _of_code(text: str) -> Iterator[Found]:
 
 def _emptied_spans(text: str) -> Iterator[Found]:
     """Spans of code with nothing in them. Spans that hold something go first, so that what stands between two of them is not taken for one."""
+    for pair in _BETWEEN_TWO.finditer(text):
+        yield "emptied_code", "warning", "two backticks with nothing between, and again", pair.start(), pair.end()
     rest = _ANY_SPAN.sub(lambda span: span[0] if not span[0].strip("` \n") else "x" * len(span[0]), text)
     for span in _SPAN.finditer(rest):
         if "\n" not in span[2]:
@@ -102,7 +115,8 @@ def _emptied_spans(text: str) -> Iterator[Found]:
 
 def _of_characters(text: str) -> Iterator[Found]:
     if (at := text.find("\ufffd")) >= 0:
-        yield "replacement_character", "error", "a character that was lost (U+FFFD)", at, at + 1
+        meant: Level = "warning" if _LOST_IS_MEANT.search(text) else "error"
+        yield "replacement_character", meant, "a character that was lost (U+FFFD)", at, at + 1
     if found := _CONTROL.search(text):
         mark = ord(found[0])
         if mark == 0x0D:
@@ -133,40 +147,49 @@ def _was_utf8(text: str) -> str | None:
 
 def _of_markup(text: str, kind: str, answer: bool) -> Iterator[Found]:
     for found in _SPECIAL.finditer(text):
-        sure = found[0] not in ("<s>", "</s>", "[INST]", "[/INST]")
+        sure = found[0] not in ("<s>", "</s>", "[INST]", "[/INST]") and not _TOKENS.search(text) and found[0] in without_code(text)
         yield "special_token", "error" if sure else "warning", f"the string of a special token, {found[0]}", found.start(), found.end()
     if not ("<" in text or "&" in text or "://" in text or "www." in text or "](" in text):
         return
     plain = without_code(text)
-    opened: set[str] = set()
+    meant = _MARKUP.search(_TAG.sub(" ", plain)) is not None
+    opened: dict[str, int] = {}  # where what it encloses begins
     for tag in _TAG.finditer(plain):
         name = tag[2].lower()
-        if (tag[3] and "=" in tag[3]) or (tag[1] and name in opened):
+        if not meant and ((tag[3] and "=" in tag[3]) or (tag[1] and name in opened and _encloses(plain, opened[name], tag.start()))):
             yield "html_left", "error", f"a tag of HTML, {tag[0][:40]}", *_place(text, tag[0])
             break
-        opened.add(name)
+        opened[name] = tag.end()
     else:
         if first := _TAG.search(plain):
-            yield "html_left", "warning", f"what may be a tag of HTML, {first[0]}", *_place(text, first[0])
+            yield "html_left", "warning", f"what may be a tag of HTML, {first[0][:40]}", *_place(text, first[0])
     if entity := _ENTITY.search(plain):
-        yield "entity_left", "error", f"an entity of HTML, {entity[0]}", *_place(text, entity[0])
+        yield "entity_left", "warning" if meant else "error", f"an entity of HTML, {entity[0]}", *_place(text, entity[0])
     cleaned = kind in ("stackexchange", "wikihow")  # whose links curate removes
-    if (cleaned or answer) and (link := _LINK.search(plain)):
+    if (cleaned or answer) and (link := _LINK.search(_TAG.sub(" ", plain))):
         yield "link_left", "error" if cleaned else "warning", "an address", *_place(text, link[0])
+
+
+def _encloses(text: str, start: int, end: int) -> bool:
+    """Whether two tags enclose what is between them, <b>it</b>, and are not two that are spoken of, as "between <b> and </b>" is."""
+    return start < end and (end - start > 60 or not (text[start].isspace() or text[end - 1].isspace()))
 
 
 def _place(text: str, found: str) -> tuple[int, int]:
     """Where in the text stands what was found in a part of it; code that holds the same may come first, and then an excerpt shows that."""
-    at = max(text.find(found), 0)
+    words = re.search(rf"(?<!\w){re.escape(found)}(?!\w)", text)  # an "I" is no part of "It"
+    at = words.start() if words else max(text.find(found), 0)
     return at, at + len(found)
 
 
 def _of_voice(text: str, kind: str) -> Iterator[Found]:
     if kind in ("", "stackexchange"):
         for rule, words in broken_rules(text, list(_SAYS)):
-            yield rule, "error" if kind else "warning", f"{_SAYS[rule]}: {words!r}", *_place(text, words)
-    if kind in ("", "wikihow") and (found := _THIS_ARTICLE.search(prose(text))):
-        yield "this_article", "error" if kind else "warning", f"speaks of the page it comes from: {found[0]!r}", *_place(text, found[0])
+            yield rule, "error" if kind and _surely(rule, words, text) else "warning", f"{_SAYS[rule]}: {words!r}", *_place(text, words)
+    if kind in ("", "wikihow") and (found := _THIS_ARTICLE.search(voice := prose(text))):
+        sure = kind == "wikihow"
+        if sure or not voice[: found.start()].rstrip("*_").casefold().endswith("in "):  # which an article on articles says, and an essay
+            yield "this_article", "error" if sure else "warning", f"speaks of the page it comes from: {found[0]!r}", *_place(text, found[0])
     if found := _WIKIHOW.search(text):
         yield "names_wikihow", "error" if kind == "wikihow" else "warning", "names wikiHow", found.start(), found.end()
     if found := _EDIT.search(text):
@@ -174,3 +197,10 @@ def _of_voice(text: str, kind: str) -> Iterator[Found]:
     if text.rstrip().endswith(":"):
         at = len(text.rstrip())
         yield "announces_nothing", "warning", "ends with a colon: what it announces is not there", at - 1, at
+
+
+def _surely(rule: str, words: str, text: str) -> bool:
+    """Whether the words that break a rule can mean nothing else."""
+    if rule == "first_person":
+        return first_person(_MAY_BE_ONE.sub(" ", text)) is not None
+    return rule != "cites_other_answers" or not _MAY_BE_MEANT.match(words) or bool(re.match(r"(?i)other answers", words))

@@ -118,6 +118,22 @@ def check_file(path: Path) -> None:
         raise UsageError("is one JSON list", where=path, remedy="a set is JSONL, one {...} a line: jq -c '.[]' FILE > FILE.jsonl")
 
 
+def is_beside(path: Path) -> bool:
+    """Whether a file is one of those that lie beside a set and are none: provenance, the review queue, decisions. Its first row says so."""
+    with open(path, "rb") as file:
+        line = next((line for line in file if line.strip()), b"")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(row, dict) or "conversations" in row or {"turns", "source"} <= row.keys():
+        return False
+    return any(keys <= row.keys() for keys in _BESIDE)
+
+
+_BESIDE = ({"id", "licence", "url", "authors"}, {"id", "seen", "why", "label"}, {"id", "seen", "action"})
+
+
 def read_entries(path: Path, file: int, told: Mapping[str, Told]) -> Iterator[tuple[int, Entry | Finding]]:
     """(row, entry or what is wrong with it) of a set of ours or in the published format, in order; `told` from `told_beside`."""
     named = split_of(path)

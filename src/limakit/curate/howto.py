@@ -138,7 +138,7 @@ def _list(section: Section) -> str:
     return "\n".join(items)
 
 
-_TAIL = re.compile(r"\s*(?:\(with pictures\)|[-–|:]\s*wikihow)\s*$", re.IGNORECASE)
+_TAIL = re.compile(r"(?:\(with pictures\)|[-–|:]\s*wikihow)\Z", re.IGNORECASE)
 _WAYS = re.compile(r"^(?:\d+\s+|the\s+)?(?:[\w-]+\s+){0,2}ways?\s+to\s+", re.IGNORECASE)  # "3 Easy Ways to", as the site titles its pages
 _HOW_TO = re.compile(r"^how\s+to(?:\s+|$)", re.IGNORECASE)
 _ASKS = re.compile(r"^(?:how|what|when|where|which|who|why|is|are|does|did|should|would)\b", re.IGNORECASE)  # "Can Tomatoes" asks nothing
@@ -153,8 +153,9 @@ _SMALL = frozenset(
 
 def bare_title(title: str) -> str:
     """The title without what pages add to it, always as the site's addresses have it: "Cook an Omelette"."""
-    while (shorter := _TAIL.sub("", title)) != title:
-        title = shorter
+    title = title.rstrip()
+    while tail := _TAIL.search(title):
+        title = title[: tail.start()].rstrip()
     title = _WAYS.sub("", title)
     return _HOW_TO.sub("", title).strip()
 

@@ -23,29 +23,63 @@ _SHARES = {
 }
 Name = Callable[[Entry], str]  # how messages call a row: "test.jsonl, row 3"
 
-# How a prompt begins that goes on with what was said before
+# How a prompt begins that goes on with what was said before: nobody begins so ...
 _GOES_ON = re.compile(
-    r"""(?:thanks|thank\syou|thx|great|perfect|awesome|cool|wow|ok(?:ay)?|i\ssee|got\sit|right|hmm|interesting|sounds\sgood|(?:that|it)\smakes\ssense|makes\ssense)\b(?=\s*[,.!:;—-])
-    | (?:thanks|thank\syou)\b
-    | (?:and|but|so|then)\s(?:what|how|why|which|where|when|who|is|are|can|could|do|does|should|would|if|the\sother|after|before)\b
-    | (?:what|how)\sabout\b | (?:what|and)\sif\s(?:that|it|they|this)\b
-    | (?:you|as\syou)\s(?:just\s|also\s)?(?:said|say|mentioned|mention|wrote|told|suggested|suggest|recommended|recommend)\b
-    | (?:in|on)\syour\s(?:answer|response|example|list|last|first|second|previous|\w+\spoint)\b
-    | in\sthat\scase\b | (?:why|how)\s(?:is|does|do|did|would|can)\s(?:that|they)\b | why\s(?:that\b|not\W*$)
-    | which\s(?:one\b(?!\sof)|of\s(?:them|these|those)\b) | (?:is|are|does|do|can|will|would)\s(?:they|that\b(?!\s\w+\s(?:is|are)))
-    | (?:please\s)?(?:continue|go\son|keep\sgoing|tell\sme\smore|say\smore|elaborate)\b
-    | (?:can|could)\syou\s(?:please\s)?(?:elaborate|expand\son\s(?:that|it|this|the)|explain\s(?:that|it)\b|clarify\s(?:that|it)\b|(?:rephrase|rewrite|shorten|summari[sz]e|repeat)\s(?:that|it|your)\b|make\s(?:it|that)\b|give\sme\s(?:more|another|an?\sexample\W*$))
-    | (?:make|rewrite|rephrase|shorten|translate|turn)\s(?:it|that|them)\b
-    | (?:the|your)\s(?:first|second|third|last)\s(?:one|point|step|option|item|example)\b""",
+    r"""(?:thanks|thank\syou|thx|i\ssee|got\sit|sounds\sgood|(?:that|it)\smakes\ssense|makes\ssense)\b(?=\s*[,.!:;—-])
+    | (?:thanks|thank\syou)\s(?:for|so|very|a\slot|again|that|this|it)\b
+    | as\syou\s(?:just\s|also\s)?(?:said|say|mentioned|wrote|told|suggested|suggest|recommended|recommend)\b
+    | you\s(?:just\s|also\s)?(?:said|mentioned|wrote|told|suggested|recommended)\b
+    | (?:in|on)\syour\s(?:answer|response|example|last|first|second|previous)\b
+    | why\s(?:that|not)\W*$ | (?:please\s)?(?:continue|go\son|keep\sgoing|tell\sme\smore|say\smore|elaborate)\W*$
+    | (?:can|could)\syou\s(?:please\s)?(?:elaborate|expand\son\s(?:that|it)|explain\s(?:that|it)|clarify\s(?:that|it)
+        |(?:rephrase|rewrite|shorten|summari[sz]e|repeat)\s(?:that|it|your\s(?:answer|response|last))|give\sme\s(?:more|another|an?\sexample))\W*$
+    | (?:make|rewrite|rephrase|shorten|translate)\s(?:it|that)\b(?!\s(?:is|are|was))
+    | your\s(?:first|second|third|last)\s(?:one|point|step|option|item|example|suggestion)\b""",
     re.VERBOSE | re.IGNORECASE,
 )
-_ROLES = (re.compile(r"^\W*(?:user|human|question)\W*:", re.MULTILINE | re.IGNORECASE), re.compile(r"^\W*(?:assistant|bot|ai)\W*:", re.MULTILINE | re.IGNORECASE))  # fmt: skip
+# ... and so somebody may begin; it takes another sign
+_MAY_GO_ON = re.compile(
+    r"""(?:great|perfect|awesome|cool|wow|ok(?:ay)?|right|hmm|interesting)\b(?=\s*[,.!:;—-])
+    | (?:and|but|so|then)\s(?:what|how|why|which|where|when|who|is|are|can|could|do|does|should|would|if|the\sother|after|before)\b
+    | (?:what|how)\sabout\b | (?:what|and)\sif\s(?:that|it|they|this)\b | in\sthat\scase\b
+    | (?:why|how)\s(?:is|does|do|did|would|can)\s(?:that|they)\b | which\s(?:one\b(?!\sof)|of\s(?:them|these|those)\b)
+    | (?:is|are|does|do|can|will|would)\s(?:they|that)\b | turn\s(?:it|that|them)\b | the\s(?:first|second|third|last)\s(?:one|option)\b
+    | (?:can|could)\syou\s(?:please\s)?(?:explain|make|expand\son)\s(?:it|that)\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_LEANS = re.compile(r"\b(?:it|that|they|them|those|these|ones?|instead|too|either|then|else|otherwise|before|above)\W*$", re.IGNORECASE)
+_PAUSE = re.compile(r"[,.!?:;—]\s")  # before it may stand what "it" is
+_SHORT = 80  # characters of a prompt whose last word alone shows that it leans on something
+_TOPIC = re.compile(r"[^\W\d_]{5,}")
+_NO_TOPIC = frozenset(
+    re.findall(
+        r"\w+",
+        "about after again being below could doing every first going makes might never often other people really second shall should since some something "
+        "still their there these thing things think those through under until using where whether which while without would between different difference "
+        "explain write example",
+    )
+)
+# line by line, and little before the name: a pattern that may run over line ends takes time that grows with the square of a text
+_ROLES = tuple(re.compile(rf"^[^\w\n]{{0,6}}(?:{who})[^\w\n]{{0,4}}:", re.MULTILINE | re.IGNORECASE) for who in ("user|human|question", "assistant|bot|ai"))  # fmt: skip
 _LONGEST = 400  # characters of a prompt that goes on; longer ones bring their own context
 
 
 def kin_findings(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, Finding]]:
-    """Each row that has to do with another: at most one finding about held-out prompts, one about copies and one about cut dialogues."""
-    yield from _leaks(entries, name)
+    """Each row that has to do with another: at most one finding about held-out prompts, one about copies and one about cut dialogues.
+
+    A row that surely leaks has to go, so that it is a copy of another is not told.
+    """
+    leaking: set[tuple[int, int]] = set()
+    for entry, finding in _leaks(entries, name):
+        if finding.level == "error":
+            leaking.add((entry.file, entry.row))
+        yield entry, finding
+    for entry, finding in _copies(entries, name):
+        if finding.rule == "flattened_dialogue" or (entry.file, entry.row) not in leaking:
+            yield entry, finding
+
+
+def _copies(entries: Sequence[Entry], name: Name) -> Iterator[tuple[Entry, Finding]]:
     yield from _within_train([e for e in entries if e.split == "train"], name)
     for split in ("dev", "test"):
         yield from _copies_of_prompts([e for e in entries if e.split == split], name)
@@ -127,10 +161,23 @@ def _goes_on(entry: Entry, before: Folded, turns: Folded) -> tuple[Level, str, s
         return "error", "its prompt holds the whole response of {row}: one dialogue, several rows", prompt[:80]
     if all(role.search(prompt) for role in _ROLES):
         return "warning", "its prompt holds a dialogue written out, with who speaks", prompt[:80]
-    found = _GOES_ON.match(prompt.lstrip(" \n\"'*"))
-    if found and len(prompt) <= _LONGEST:
+    if len(prompt) > _LONGEST:
+        return None
+    begins = prompt.lstrip(" \n\"'*")
+    found = _GOES_ON.match(begins)
+    if not found and (found := _MAY_GO_ON.match(begins)):
+        rest = begins[found.end() :].strip(" ,.!?:;—-\n")
+        leans = len(prompt) <= _SHORT and not _PAUSE.search(rest) and _LEANS.search(f"{found[0]} {rest}")
+        if not leans and not _topics(prompt) & _topics(before[0]):
+            return None
+    if found:
         return "warning", f"its prompt begins with {found[0]!r}, as if it went on with {{row}}", excerpt(prompt, 0, 40)
     return None
+
+
+def _topics(text: str) -> set[str]:
+    """The first six letters of the longer words."""
+    return {word[:6] for word in _TOPIC.findall(text.casefold()) if word not in _NO_TOPIC}
 
 
 def _copy(entry: Entry, turns: Folded, seen: _Seen, name: Name) -> Finding | None:
@@ -142,22 +189,24 @@ def _copy(entry: Entry, turns: Folded, seen: _Seen, name: Name) -> Finding | Non
         return Finding("duplicate_row", "error", "the row", f"the same as {name(other)}", begins)
     seen.rows[row] = entry
     long = len(answer) >= COPY_CHARS
-    asks = _sketch(" ".join(asked))
-    answers = _sketch(answer) if long else None
+    asks, answers = _sketch(" ".join(asked)), _sketch(answer) if long else None
+    near_prompt, near_response = seen.near_prompts.near(asks), seen.near_responses.near(answers) if answers is not None else None
     finding = None
     if other := seen.prompts.get(prompt):
         finding = Finding("duplicate_prompt", "error", "the prompt", f"its prompt is also that of {name(other)}", begins)
     elif long and (other := seen.responses.get(response)):
         finding = Finding("duplicate_response", "error", "the response", f"its response is also that of {name(other)}", answered)
-    elif near := seen.near_prompts.near(asks):
-        finding = Finding("near_duplicate", "warning", "the prompt", _nearly("prompt", near), begins)
-    elif answers is not None and (near := seen.near_responses.near(answers)):
-        finding = Finding("near_duplicate", "warning", "the response", _nearly("response", near), answered)
+    elif near_prompt:
+        finding = Finding("near_duplicate", "warning", "the prompt", _nearly("prompt", near_prompt), begins)
+    elif near_response:
+        finding = Finding("near_duplicate", "warning", "the response", _nearly("response", near_response), answered)
     seen.prompts.setdefault(prompt, entry)
-    seen.near_prompts.add(name(entry), asks)
+    if not near_prompt:  # what is nearly a copy is found by what it copies; thousands of them would each be compared with all the others
+        seen.near_prompts.add(name(entry), asks)
     if answers is not None:
         seen.responses.setdefault(response, entry)
-        seen.near_responses.add(name(entry), answers)
+        if not near_response:
+            seen.near_responses.add(name(entry), answers)
     return finding
 
 
@@ -181,5 +230,6 @@ def _copies_of_prompts(entries: Sequence[Entry], name: Name) -> Iterator[tuple[E
             continue
         if close := near.near(sketched):
             yield entry, Finding("near_duplicate", "warning", "the prompt", _nearly("prompt", close), begins)
+        else:
+            near.add(name(entry), sketched)
         seen[key] = entry
-        near.add(name(entry), sketched)

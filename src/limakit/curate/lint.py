@@ -16,13 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import LimakitError
+from ..errors import LimakitError, UsageError
 from ..progress import escape_json, say, show_table, track, visible
 from ..recipe import read_recipe
 from ..records import Example, Provenance, first_problem, jsonl_lines
 from ..workspace import RECIPE, find_workspace
 from .defects import BOUNDS, row_findings
-from .entries import Entry, check_file, read_entries, told_beside
+from .entries import Entry, check_file, is_beside, read_entries, told_beside
 from .finding import Finding
 from .kin import kin_findings
 from .style import lengths_of, style_notes
@@ -95,7 +95,12 @@ def audit(files: Sequence[Path], *, ends: Ends | None = None, no_ends: str = "no
         check_file(file)
     rows: dict[Path, int] = {}
     found = _Collected()
+    others = [file for file in files if is_beside(file)]
+    if len(others) == len(files):
+        raise UsageError("not a set", where=files[0], remedy="name sets, e.g. data/train.jsonl data/dev.jsonl data/test.jsonl")
     for n, file in enumerate(files):
+        if file in others:
+            continue
         rows[file] = 0
         for row, entry in read_entries(file, n, told_beside(file)):
             rows[file] += 1
@@ -105,7 +110,7 @@ def audit(files: Sequence[Path], *, ends: Ends | None = None, no_ends: str = "no
                 found.entries.append(entry)
 
     def name(entry: Entry) -> str:
-        return f"row {entry.row}" if len(files) == 1 else f"{files[entry.file]}, row {entry.row}"
+        return f"row {entry.row}" if len(rows) == 1 else f"{files[entry.file]}, row {entry.row}"
 
     def note(entry: Entry, finding: Finding) -> None:
         found.findings.append((files[entry.file], entry.row, finding))
@@ -125,6 +130,7 @@ def audit(files: Sequence[Path], *, ends: Ends | None = None, no_ends: str = "no
             note(entry, Finding("duplicate_id", "error", "id", f"the id {entry.id!r} is also that of {name(other)}"))
     skipped = [] if ends is not None else [("responses whose end is lost when training cuts them", no_ends)]
     skipped += _provenance(files, found)
+    skipped += [(str(file), "not a set") for file in others]
     skipped += [("rows", f"{file} has none") for file, n in rows.items() if n == 0]
     order = {file: n for n, file in enumerate(files)}
     found.findings.sort(key=lambda f: (order.get(f[0], len(files)), str(f[0]), f[1]))

@@ -20,8 +20,22 @@ _MATH = re.compile(r"\$\$.+?\$\$|(?<![\\$\w])\$(?!\s)(?![^$\n]*[a-z]{2} [a-z]{2}
 _QUOTED = re.compile(r"(?<![\w\"])\"[^\"\n]{1,300}\"(?!\w)|“[^”\n]{1,300}”")
 
 # "I" that is no pronoun: I/O, i.e., a numeral after a capitalised noun (looked at only where an I stands, which is quick)
-_BEFORE_NUMERALS = ("War", "Type", "Part", "part", "Phase", "Class", "Act", "Article", "Volume", "Chapter", "Elizabeth", "letter")
-_NUMERALS = "".join(rf"(?<!{word}\sI)" for word in _BEFORE_NUMERALS)
+_BEFORE_NUMERALS = re.findall(
+    r"\S+",
+    "War Type Part part Phase Class Act Article Volume Chapter letter Table Photosystem Title Stage Level Grade Tier Group Section Appendix Schedule "
+    "Category Division Complex complex Elizabeth Charles James Henry Edward George William Richard Francis Frederick Nicholas Napoleon Alexander Leopold "
+    "Otto Justinian Darius Ptolemy Ferdinand Philip Wilhelm Franz",
+)
+# ... or after any capitalised word but those that begin a question or a clause, where no verb of somebody who speaks follows
+_OPENERS = re.findall(
+    r"\S+",
+    "Should Can Could May Might Must Shall Will Would Do Did Does Am Was Were Have Had Has So Then But And If When While As Since Because That What "
+    "How Why Where Who Which Or Nor Than Like Yes No Not Only Unlike Before After Neither Though Although Once Until",
+)
+_OPENED = "".join(rf"(?<!\b{word}\sI)" for word in _OPENERS)
+_CAPITALISED = "|".join(rf"(?<=\b[A-Z][a-z]{{{n}}}\sI)" for n in range(2, 15))
+_NUMERALS = "".join(rf"(?<!\b{word}\sI)" for word in _BEFORE_NUMERALS)
+_NUMERALS += rf"(?!(?=\s?(?:[.;:)\]?!,]|$(?!\n[a-z]))|\s(?:is|of|has)\b)(?:{_CAPITALISED}){_OPENED})"
 _FIRST_PERSON = re.compile(
     rf"""\bI(?:(?<![./&]I)(?<![^-]-I){_NUMERALS}(?![\w&]|/(?!we\b)|\.\w|-\w)   # also "I/we" and "--I"
         |(?<=[a-z]{{2}}\.I)(?=['’]|\s[a-z]))                             # "so.I think", with the space forgotten
@@ -40,13 +54,14 @@ _CITES = re.compile(
     r"""\b(?:(?<!-)OP(?!-|\s(?:amps?|codes?)\b)\b
         |(?i:as\s(?:\w+\s){0,3}?(?:(?:has|have|had|was|were|is|are|been|already)\s)*
             (?:mentioned|pointed\sout|noted|stated|said|suggested|explained)(?!\s(?:in|by|on)\sthe\b)  # "as stated in the manual"
-        |(?:other|another|previous|earlier|accepted|above|existing|top[- ]voted|all\sthe)\s(?:\w+\s)?answer(?:s|er|ers)?
+        |(?:other|another|previous|earlier|accepted|above|existing|top[- ]voted|all\sthe)\s(?:\w+\s)?answer(?:s|er|ers)?(?!\s(?:among|amongst|in\sthe\sliterature)\b)
         |answers?\s(?:above|below|here|already|given|provided|posted)
         |(?:in|to|from|see)\s(?:the|a|your|his|her|their)\scomments?(?!\sin\sthe\s(?:source|code|file))
         |(?<!code\s)comments?\s(?:above|below)
         |(?:other|previous|original)\sposters?)\b)
     |(?<=\w)['’]s?\s(?i:(?:excellent|great|good|nice|fine)\s)?(?i:answer|comment)\b
-    |(?:^|\s)@\w+""",
+    |(?:^|\s)@(?!(?:Override|Deprecated|Autowired|Test|property|staticmethod|classmethod|dataclass|media|import|param|return|keyframes)\b)
+        \w++(?!\s(?:annotation|decorator|directive|rule|attribute|symbol|sign|tag|parameter|macro)s?\b)""",
     re.VERBOSE | re.MULTILINE,
 )
 
