@@ -37,7 +37,7 @@ def test_it_leaves_a_workspace_with_every_stage_done(out):
     credited = {row.id: row for row in read_jsonl(out / "data" / "provenance.jsonl", Provenance)}
     assert all(credited[example.id].licence and credited[example.id].authors for example in train)
     assert {example.source for example in train} == {
-        "valley talks", "valley forum", "valley howto", "valley tales", "valley tasks", "valley/valley", "authored",
+        "valley talks", "valley forum", "valley howto", "valley tales", "valley tasks", "valley", "authored",
     }  # fmt: skip
     assert {decision.reviewer for decision in read_decisions(out / "decisions.jsonl").made.values()} == {"simulated reviewer"}
     judgments = read_jsonl(out / "judgments" / "tuned-against-base-by-oracle-facts.jsonl", Judgment)
