@@ -274,6 +274,28 @@ def test_a_sitting(workspace):
     assert decided(workspace) == {"tea-1": ("accept", ""), "ask-1": ("accept", ""), "tea-2": ("accept", "fine")}
 
 
+def test_two_candidates_of_one_id_are_two(workspace, tmp_path):
+    write_review(tmp_path / "data" / "review.jsonl", same_name())
+    with sit(workspace) as t:
+        t.see("2 of 2 waiting")
+        assert "q-1 · tea (train)" in t.screen and "tea (train) · train" not in t.screen
+        t.press("a")
+        t.see("q-1 · tea (test)")
+        assert "1 of 2 waiting" in t.screen and "reads otherwise" not in t.screen
+        t.press("u")
+        t.see("u does nothing here")
+        t.press("r\r")
+        t.see("0 of 2 waiting")
+        t.press("bb")
+        t.see("q-1 · tea (train)")
+        t.press("u")
+        t.see("undone: q-1")
+        t.press("q")
+        assert t.end() == 0
+    found = read_decisions(workspace.root / "decisions.jsonl")
+    assert [(d.action if (d := found.on(item.seen)) else None) for item in same_name()] == [None, "reject"]
+
+
 def test_text_is_shown_and_acts_on_nothing(workspace):
     with sit(workspace, ", kept=True, source='tea'") as t:
         t.see("2 of 3 waiting")
