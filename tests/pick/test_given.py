@@ -30,6 +30,8 @@ def test_jsonl_and_parquet_say_the_same(tmp_path):
         ('{"id": "a", "score": true}\n', LimakitError, "row 1: score: True is not"),
         ('{"id": "a", "score": 1}\n{"id": "a", "score": 1}\n', LimakitError, "row 2: id: 'a' comes twice"),
         ('{"score": 1}\n', LimakitError, "row 1: id: missing"),
+        ('{"id": "a", "score": 1' + "0" * 400 + "}\n", LimakitError, "row 1: score: 10+ is not a number"),
+        ('{"id": ["a"], "score": 1}\n', LimakitError, "row 1: id: missing, or no text"),
         ('["a", 1]\n', LimakitError, "row 1: is not a JSON object"),
         ('{"id": "a", "score": 1}\n{"id"\n', LimakitError, "row 2: is not a JSON object"),
     ],
@@ -43,6 +45,18 @@ def test_mistakes_name_their_row(tmp_path, text, kind, said):
 def test_wrong_files(tmp_path):
     (tmp_path / "s.parquet").write_bytes(b"PAR1")
     with pytest.raises(LimakitError, match="cannot be read as Parquet"):
+        read_scores(tmp_path / "s.parquet", ["a"], ["score"])
+    times = pa.array([1, 2], pa.timestamp("ns"))
+    pq.write_table(pa.table({"id": ["a", "b"], "score": [1, 2], "at": times}), tmp_path / "s.parquet")
+    assert read_scores(tmp_path / "s.parquet", ["a", "b"], ["score"])[0]["score"].tolist() == [1, 2]  # other columns are not looked at
+    pq.write_table(pa.table({"id": ["a", "b"], "score": times}), tmp_path / "s.parquet")
+    with pytest.raises(LimakitError, match="s.parquet"):
+        read_scores(tmp_path / "s.parquet", ["a", "b"], ["score"])
+    pq.write_table(pa.table({"id": [{"x": 1}], "score": [1]}), tmp_path / "s.parquet")
+    with pytest.raises(LimakitError, match="row 1: id: missing, or no text"):
+        read_scores(tmp_path / "s.parquet", ["a"], ["score"])
+    pq.write_table(pa.table({"id": pa.array([], pa.string()), "score": pa.array([], pa.float64())}), tmp_path / "s.parquet")
+    with pytest.raises(UsageError, match="no row for 1"):
         read_scores(tmp_path / "s.parquet", ["a"], ["score"])
     with pytest.raises(UsageError, match=r"ends in '\.csv'"):
         read_scores(tmp_path / "s.csv", ["a"], ["score"])

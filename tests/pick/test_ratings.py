@@ -56,13 +56,18 @@ def test_the_highest_rated_and_every_failure_named(tmp_path, capsys):
     with Endpoint(respond) as endpoint:
         recipe = workspace(tmp_path / "w", endpoint.url)
         out = tmp_path / "o" / "rated.jsonl"
-        pick(tmp_path / "pool.jsonl", by="rating", take=6, out=out, recipe=recipe)
-        assert len(endpoint.requests) == 20
+        with pytest.raises(LimakitError, match="questions about 1 of the pool's 20 rows no answer came; nothing was written"):
+            pick(tmp_path / "pool.jsonl", by="rating", take=6, out=out, recipe=recipe)
+        assert len(endpoint.requests) == 20 and not out.exists()
+        pick(tmp_path / "pool.jsonl", by="rating", take=6, out=out, recipe=recipe, allow_fewer=True)
+        assert len(endpoint.requests) == 24
         account = read_account(out)
         for row in rows:
             assert account[row.id]["score"] == (None if row.id in bad else expected(row))
         assert {i: account[i]["reason"] for i in bad} == {
             "ex-2": "rating_unanswered", "ex-3": "rating_invalid", "ex-5": "rating_invalid", "ex-7": "rating_invalid"}  # fmt: skip
+        assert {i: account[i]["answers"] for i in bad if i != "ex-5"} == {"ex-2": [], "ex-3": ["I cannot say."], "ex-7": ["Grade: 9"]}
+        assert not any("answers" in account[row.id] for row in rows if row.id not in bad)
         ranked = sorted((row for row in account.values() if row["picked"]), key=lambda row: row["rank"])
         best = sorted((row["score"] for row in account.values() if row["score"] is not None), reverse=True)
         assert [row["score"] for row in ranked] == best[:6]

@@ -57,7 +57,7 @@ def test_rows_account_and_manifest(tmp_path, pool, capsys):
     assert {i: row["score"] for i, row in account.items()} == lengths
     manifest = json.loads(out.with_suffix(".manifest.json").read_text())
     assert manifest["stage"] == "pick"
-    assert manifest["settings"] == {"strategy": "longest", "take": 6, "seed": 7, "allow_fewer": False, "unanswered": 0}
+    assert manifest["settings"] == {"strategy": "longest", "take": 6, "seed": 7, "allow_fewer": False, "unrated": 0}
     assert list(manifest["inputs"]) == ["../pool.jsonl"]
     shown = capsys.readouterr()
     assert "picked by longest" in shown.out
@@ -136,12 +136,12 @@ def test_too_few_rows_are_told_and_nothing_is_written(tmp_path, pool):
     (tmp_path / "s.jsonl").write_text("".join(json.dumps({"id": f"ex-{i}", "score": i}) + "\n" for i in range(20)))
     before = set(everything(tmp_path))
     options = Options(scores=tmp_path / "s.jsonl", at_least=18)
-    with pytest.raises(LimakitError, match=r"only 2 of 5 rows are fit to be picked \(score_too_low 18\)"):
+    with pytest.raises(LimakitError, match=r"only 2 of the pool's 20 rows are fit to be picked, not 5 \(score_too_low 18\)"):
         pick(pool, by="score", take=5, out=tmp_path / "o.jsonl", options=options)
     assert set(everything(tmp_path)) == before
     pick(pool, by="score", take=5, out=tmp_path / "o.jsonl", options=options, allow_fewer=True)
     assert ids(tmp_path / "o.jsonl") == ["ex-19", "ex-18"]
-    with pytest.raises(LimakitError, match="0 of 5 rows are fit"):
+    with pytest.raises(LimakitError, match="0 of the pool's 20 rows are fit"):
         pick(pool, by="score", take=5, out=tmp_path / "n.jsonl", options=Options(scores=options.scores, at_least=99), allow_fewer=True)
 
 
@@ -166,16 +166,24 @@ def test_too_few_rows_are_told_and_nothing_is_written(tmp_path, pool):
         ("random", {"out": "o.json"}, "let it end in .jsonl"),
         ("random", {"out": "pool.jsonl"}, "over what it is made from"),
         ("random", {"out": "train.jsonl"}, "limakit pick did not write it"),
+        ("random", {"out": "notes.jsonl"}, "notes.scores.jsonl: is there, and limakit pick did not write it"),
+        ("random", {"out": "other.jsonl"}, "other.manifest.json: is there, and limakit pick did not write it"),
+        ("random", {"out": "o.scores.jsonl"}, "an account of scores"),
+        ("random", {"recipe": "lima.toml"}, "--recipe: no judge is asked"),
+        ("deita", {"embeddings": "v.npy", "scores": "s.jsonl", "recipe": "lima.toml"}, "--recipe: no judge is asked"),
     ],
 )  # fmt: skip
 def test_wrong_usage_writes_nothing(tmp_path, pool, monkeypatch, by, more, said):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "train.jsonl").write_text("mine\n")
+    for name in ("train.jsonl", "notes.scores.jsonl"):
+        (tmp_path / name).write_text("mine\n")
+    (tmp_path / "other.manifest.json").write_text('{"stage": "pick", "outputs": {"another.jsonl": "", "another.scores.jsonl": ""}}')
     before = everything(tmp_path)
     take, out = more.pop("take", 5), Path(more.pop("out", "o.jsonl"))
+    recipe = Path(more.pop("recipe")) if "recipe" in more else None
     options = Options(**{k: Path(v) if k in ("embeddings", "scores") else v for k, v in more.items()})
     with pytest.raises(UsageError, match=f"(?s){said}"):
-        pick(Path("pool.jsonl"), by=by, take=take, out=out, options=options)
+        pick(Path("pool.jsonl"), by=by, take=take, out=out, options=options, recipe=recipe)
     assert everything(tmp_path) == before
     assert not (tmp_path / ".cache").exists()
 

@@ -108,6 +108,24 @@ def test_wrong_files(tmp_path):
         refused(tmp_path / "odd.parquet", UsageError, said)
     pq.write_table(pa.table({"id": IDS}), tmp_path / "no.parquet")
     refused(tmp_path / "no.parquet", UsageError, "lacks the column 'embedding'")
+    for names in (pa.array([[i] for i in IDS]), pa.array([{"x": i} for i in IDS]), pa.array([1, 2, 3], pa.timestamp("ns"))):
+        pq.write_table(pa.table({"id": names, "embedding": [[1.0, 2]] * 3}), tmp_path / "ids.parquet")
+        refused(tmp_path / "ids.parquet", UsageError, "the column id holds .*, expected texts")
+    pq.write_table(pa.table({"id": pa.array([], pa.string()), "embedding": pa.array([], pa.list_(pa.float32()))}), tmp_path / "0.parquet")
+    refused(tmp_path / "0.parquet", UsageError, "has no rows")
+    (tmp_path / "archive.npy").write_bytes((tmp_path / "e.npz").read_bytes())
+    refused(tmp_path / "archive.npy", LimakitError, "call it .npz")
+    (tmp_path / "array.npz").write_bytes((tmp_path / "whole.npy").read_bytes())
+    refused(tmp_path / "array.npz", LimakitError, "call it .npy")
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_out_of_the_range_of_float32_are_numbers(tmp_path):
+    np.save(tmp_path / "e.npy", np.array([[3e300, 4e300], [3e-300, -4e-300], [1e308, 0]]))
+    assert np.allclose(read_vectors(tmp_path / "e.npy", IDS), [[0.6, 0.8], [0.6, -0.8], [1, 0]])
+    np.save(tmp_path / "e.npy", np.array([[1, 2], [np.inf, 1], [0, 0]]))
+    with pytest.raises(LimakitError, match="row 'b' holds NaN or infinity"):
+        read_vectors(tmp_path / "e.npy", IDS)
 
 
 def test_bfloat16_is_told(tmp_path):

@@ -20,10 +20,10 @@ def counts(reasons: Mapping[int, str]) -> str:
     return ", ".join(f"{reason} {n}" for reason, n in Counter(reasons.values()).most_common()) or "nothing speaks against any"
 
 
-def write_account(path: Path, order: Sequence[int], rows: Rows, picks: Picks) -> None:
+def write_account(path: Path, order: Sequence[int], rows: Rows, picks: Picks, answers: Mapping[int, Sequence[str]]) -> None:
     """Every row of the pool, in the pool's order: id, picked, rank from 1, reason, score, and what the score was made from. No NaN: null.
 
-    `order` holds the place in the pool of each of `rows`.
+    `order` holds the place in the pool of each of `rows`; `answers` by place what a judge said that could not be scored.
     """
     ranks = {place: rank for rank, place in enumerate(picks.order, start=1)}
     with atomic_file(path) as file:
@@ -31,6 +31,8 @@ def write_account(path: Path, order: Sequence[int], rows: Rows, picks: Picks) ->
             row: dict[str, Any] = {"id": rows.ids[place], "picked": place in ranks, "rank": ranks.get(place)}
             row |= {"reason": None if place in ranks else picks.reasons.get(place, NOT_DRAWN), "score": _number(picks.score[place])}
             row |= {name: _number(column[place]) for name, column in rows.columns.items() if name != "score"}
+            if place in answers:
+                row["answers"] = list(answers[place])
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from .rows import Floats, Rows
 
 @dataclass(frozen=True)
 class Basis:
-    """`rows` as strategies see them; `note` is what a user should know of them, `unanswered` how many the judge has to be asked about again."""
+    """`rows` as strategies see them; `note` is what a user should know of them, `unrated` how many lack a rating, `unanswered` those of them to which
+    no answer came; `answers` what was said of the others, by place, that could not be scored."""
 
     rows: Rows
     note: str = ""
+    unrated: int = 0
     unanswered: int = 0
+    answers: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def measure_rows(by: str, examples: Sequence[Example], order: Sequence[int], opt
         from .ratings import rate
 
         rated = rate(drawn, dict(judge.rubrics), judge.spec, kept)
-        return _rated(Rows(ids, rated.columns, vectors, rated.absent))
+        return _rated(Rows(ids, rated.columns, vectors, rated.absent), rated.answers)
     if options.scores is not None:
         from .given import read_scores
 
@@ -71,15 +74,16 @@ def model_files(name: str) -> dict[str, str]:
     return fingerprint(folder, None if find_folder(name) else load_config(name))
 
 
-def _rated(rows: Rows) -> Basis:
+def _rated(rows: Rows, answers: Mapping[int, Sequence[str]]) -> Basis:
     from .ratings import INVALID, UNANSWERED
 
     found = Counter(rows.absent.values())
     note = ""
     if rows.absent:
         note = f"{len(rows.absent)} of {len(rows)} rows have no rating and cannot be picked: {found[INVALID]} answers could not be scored"
-        note += f", to {found[UNANSWERED]} questions no answer came; the same command asks again" if found[UNANSWERED] else ""
-    return Basis(rows, note, found[UNANSWERED])
+        note += f", to {found[UNANSWERED]} questions no answer came" if found[UNANSWERED] else ""
+        note += "; the same command asks about them again"
+    return Basis(rows, note, len(rows.absent), found[UNANSWERED], answers)
 
 
 def _lengths(examples: Sequence[Example], tokenizer: str | None) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..progress import Progress
+from .k_center import EQUAL
 from .rows import Picks, Rows, highest
 
 TOO_SIMILAR = "too_similar"
@@ -39,7 +40,7 @@ def deita(rows: Rows, take: int, *, max_similarity: float = 0.9) -> Picks:
             for k, row in enumerate(block.tolist()):
                 if len(order) >= take:
                     break
-                if near[k] > max_similarity:
+                if near[k] > max_similarity + EQUAL:
                     reasons[row] = TOO_SIMILAR
                 else:
                     order.append(row)

@@ -27,7 +27,7 @@ def read_scores(path: Path, ids: Sequence[str], names: Sequence[str]) -> tuple[d
     columns = {name: np.full(len(ids), np.nan) for name in names}
     seen: set[str] = set()
     absent: dict[int, str] = {}
-    for where, row in _rows(path):
+    for where, row in _rows(path, names):
         key = row.get("id")
         if not isinstance(key, str):
             raise LimakitError("id: missing, or no text", where=where, remedy='each row is {"id": ..., ' + f'"{names[0]}": number' + "}")
@@ -42,8 +42,10 @@ def read_scores(path: Path, ids: Sequence[str], names: Sequence[str]) -> tuple[d
             value = row[name]
             if value is None:
                 absent[place[key]] = NO_SCORE
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-                raise LimakitError(f"{name}: {value!r} is not a number", where=where, remedy="write a number, or null where there is none")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+                raise LimakitError(
+                    f"{name}: {_shown(value)} is not a number", where=where, remedy="write a number, or null where there is none"
+                )
             else:
                 columns[name][place[key]] = value
     if lost := [row_id for row_id in ids if row_id not in seen]:
@@ -52,9 +54,23 @@ def read_scores(path: Path, ids: Sequence[str], names: Sequence[str]) -> tuple[d
     return columns, absent
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _is_finite(value: float) -> bool:
+    try:
+        return isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # a whole number of thousands of digits
+        return "a number too large"
+
+
+def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
+        yield from _parquet_rows(path, names)
         return
     if path.suffix != ".jsonl":
         raise UsageError(
@@ -71,16 +87,17 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
             number = 0
-            for batch in file.iter_batches():
+            for batch in file.iter_batches(columns=[name for name in ("id", *names) if name in file.schema_arrow.names]):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", row
-    except (OSError, pa.ArrowException) as error:
-        raise LimakitError(f"cannot be read as Parquet: {str(error).splitlines()[0][:200]}", where=path, remedy="write it again") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        what = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise LimakitError(f"cannot be read as Parquet: {what}", where=path, remedy="write it again") from None

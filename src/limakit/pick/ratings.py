@@ -20,10 +20,12 @@ INVALID, UNANSWERED = "rating_invalid", "rating_unanswered"
 
 @dataclass(frozen=True)
 class Ratings:
-    """`columns` by rubric, float64 [n]; `absent` by place: INVALID (no answer could be scored) or UNANSWERED (none came: ask again)."""
+    """`columns` by rubric, float64 [n]; `absent` by place: INVALID (no answer could be scored) or UNANSWERED (none came). Both are
+    asked again by the same question. `answers` by place is what was said of an absent row and could not be scored, as it was."""
 
     columns: dict[str, Floats]
     absent: dict[int, str]
+    answers: dict[int, list[str]]
 
 
 def rate(examples: Sequence[Example], rubrics: dict[str, Rubric], spec: JudgeSpec, folder: Path) -> Ratings:
@@ -43,15 +45,18 @@ def rate(examples: Sequence[Example], rubrics: dict[str, Rubric], spec: JudgeSpe
     said = iter(ask(questions, spec, folder, fresh=True))
     columns = {name: np.full(len(examples), np.nan) for name in rubrics}
     absent: dict[int, str] = {}
+    raw: dict[int, list[str]] = {}
     for column in columns.values():
         for i in range(len(examples)):
             answers = [next(said) for _ in range(spec.draws)]
             values = [float(answer.parsed.value) for answer in answers if answer.parsed.value is not None]
             if values:
                 column[i] = sum(values) / len(values)
-            elif absent.get(i) != UNANSWERED:
+                continue
+            raw.setdefault(i, []).extend(answer.raw for answer in answers if not answer.missing)
+            if absent.get(i) != UNANSWERED:
                 absent[i] = UNANSWERED if any(answer.missing for answer in answers) else INVALID
-    return Ratings(columns, absent)
+    return Ratings(columns, absent, raw)
 
 
 def _message(rubric: Rubric, example: Example) -> str:

@@ -7,6 +7,7 @@ made them. What takes long (losses, embeddings, ratings) is kept in .cache/pick 
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,9 @@ def pick(
     check_options(by, take, options)
     account, manifest = out.with_suffix(".scores.jsonl"), out.with_suffix(".manifest.json")
     given = [path for path in (pool, options.embeddings, options.scores) if path is not None]
-    _check_out(out, account, given)
+    if recipe is not None and not (by == "rating" or (by == "deita" and options.scores is None)):
+        raise UsageError("no judge is asked, so nothing looks at it", where="--recipe", remedy="leave it out; it is for rating and deita")
+    _check_out(out, account, manifest, given)
     examples = _read_pool(pool, take)
     judge = _judge(by, options, recipe) if by == "rating" or (by == "deita" and options.scores is None) else None
     settings = _settings(by, take, seed, options, allow_fewer, judge)
@@ -64,35 +67,53 @@ def pick(
         inputs = {os.path.relpath(path, out.parent): sha256_file(path) for path in given}
         for model in (options.runs, options.tokenizer):
             inputs |= {f"{model}: {file}": digest for file, digest in model_files(model).items()} if model else {}
-        if is_done(manifest, settings=settings | {"unanswered": 0}, inputs=inputs):
+        if is_done(manifest, settings=settings | {"unrated": 0}, inputs=inputs):
             say(f"{out} is up to date: same pool, same settings; nothing to do")
             return []
         order = drawn_order([example.id for example in examples], seed)
         basis = measure_rows(by, examples, order, options, judge, kept)
+        if basis.unanswered and not allow_fewer:
+            what = f"to questions about {basis.unanswered} of the pool's {len(examples)} rows no answer came; nothing was written"
+            raise LimakitError(what, where=pool, remedy="the same command asks them again, and them alone, or say --allow-fewer")
         picks = _choose(by, basis.rows, take, options)
-        _check_number(picks, take, by, allow_fewer, pool)
+        _check_number(picks, take, len(examples), by, allow_fewer, pool)
         picked = [examples[order[place]] for place in picks.order]
-        write_account(account, order, basis.rows, picks)
-        write_jsonl(out, picked)
+        packages = ("numpy", "torch", "transformers") if options.runs else ("numpy",)
+        settings |= {"unrated": basis.unrated}
+        # first a manifest that only says whose the files are, so that after a kill the same command may write over them
         write_manifest(
-            manifest, stage="pick", settings=settings | {"unanswered": basis.unanswered}, inputs=inputs,
-            outputs={path.name: sha256_file(path) for path in (out, account)},
-            packages=("numpy", "torch", "transformers") if options.runs else ("numpy",),
-        )  # fmt: skip
+            manifest, stage="pick", settings=settings, inputs=inputs, outputs={out.name: "", account.name: ""}, packages=packages
+        )
+        write_account(account, order, basis.rows, picks, basis.answers)
+        write_jsonl(out, picked)
+        outputs = {path.name: sha256_file(path) for path in (out, account)}
+        write_manifest(manifest, stage="pick", settings=settings, inputs=inputs, outputs=outputs, packages=packages)
     show_account(by, examples, picked, picks.reasons)
     if basis.note:
         warn(basis.note)
     return [out, account, manifest]
 
 
-def _check_out(out: Path, account: Path, given: Sequence[Path]) -> None:
+def _check_out(out: Path, account: Path, manifest: Path, given: Sequence[Path]) -> None:
     """Raise UsageError where writing could destroy what is not ours to write."""
     if out.suffix != ".jsonl":
         raise UsageError("picked rows are JSONL, and the name does not say so", where=out, remedy="let it end in .jsonl")
-    if any(path.exists() and written.exists() and path.samefile(written) for path in given for written in (out, account)):
+    if out.name.endswith(".scores.jsonl"):
+        raise UsageError("that is the name of an account of scores", where=out, remedy="choose another --out")
+    files = (out, account, manifest)
+    if any(path.exists() and written.exists() and path.samefile(written) for path in given for written in files):
         raise UsageError("would be written over what it is made from", where=out, remedy="choose another --out")
-    if out.is_dir() or (out.exists() and not account.exists()):
-        raise UsageError("is there, and limakit pick did not write it", where=out, remedy="choose another --out, or remove it")
+    there = [path for path in files if path.exists()]
+    if there and not (all(path.is_file() for path in there) and _is_ours(manifest, {out.name, account.name})):
+        raise UsageError("is there, and limakit pick did not write it", where=there[0], remedy="choose another --out, or remove it")
+
+
+def _is_ours(manifest: Path, names: set[str]) -> bool:
+    try:
+        told = json.loads(manifest.read_bytes())
+        return told["stage"] == "pick" and set(told["outputs"]) == names
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _read_pool(pool: Path, take: int) -> list[Example]:
@@ -158,10 +179,12 @@ def _choose(by: str, rows: Rows, take: int, options: Options) -> Picks:
             return best(rows, take, at_least=options.at_least)
 
 
-def _check_number(picks: Picks, take: int, by: str, allow_fewer: bool, pool: Path) -> None:
+def _check_number(picks: Picks, take: int, rows: int, by: str, allow_fewer: bool, pool: Path) -> None:
     n = len(picks.order)
     if n < take and not (allow_fewer and n):
         against: Mapping[int, str] = picks.reasons
-        what = f"{'only ' if n else ''}{n} of {take} rows are fit to be picked ({counts(against)}); nothing was written"
+        what = (
+            f"{'only ' if n else ''}{n} of the pool's {rows} rows are fit to be picked, not {take} ({counts(against)}); nothing was written"
+        )
         remedy = "take fewer, loosen the threshold, or say --allow-fewer" if n else f"look at what --by {by} goes by"
         raise LimakitError(what, where=pool, remedy=remedy)

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import LimakitError, UsageError
 from .rows import Floats
 
+_ROWS = 4096  # that are looked at in float64 at a time
 FORMS = "a .npy or .safetensors of [rows, dimensions], or an .npz or .parquet that names its rows"
 
 
@@ -49,14 +50,20 @@ def read_vectors(path: Path, ids: Sequence[str]) -> Floats:
 
 def unit_vectors(found: Floats, ids: Sequence[str], where: object) -> Floats:
     """The vectors divided by their lengths, float32. Raises LimakitError naming the first row that is not finite or has no direction."""
-    vectors = np.ascontiguousarray(found, np.float32)
-    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    vectors = np.empty(found.shape, np.float32)
+    largest = np.empty((len(found), 1))
+    with np.errstate(all="ignore"):  # what is not finite is told below
+        for start in range(
+            0, len(found), _ROWS
+        ):  # in float64, divided by the largest: no number is out of float32's range, no square overflows
+            some = np.asarray(found[start : start + _ROWS], np.float64)
+            largest[start : start + _ROWS] = np.abs(some).max(axis=1, keepdims=True)
+            vectors[start : start + _ROWS] = some / largest[start : start + _ROWS]
     wrong = np.flatnonzero(~np.isfinite(largest[:, 0]) | (largest[:, 0] == 0))
     if len(wrong):
         what = "holds only zeros" if largest[wrong[0], 0] == 0 else "holds NaN or infinity"
         more = f" ({len(wrong)} vectors are so)" if len(wrong) > 1 else ""
         raise LimakitError(f"the vector of row {ids[wrong[0]]!r} {what}{more}", where=where, remedy="embed again, or leave these rows out")
-    vectors = vectors / largest  # so that no square overflows or vanishes
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
@@ -72,11 +79,17 @@ def _places(names: Sequence[object], ids: Sequence[str], path: Path) -> list[int
 
 
 def _npy(path: Path) -> tuple[None, np.ndarray]:
-    return None, np.load(path, allow_pickle=False, mmap_mode="r")
+    found = np.load(path, allow_pickle=False, mmap_mode="r")
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it is an archive of arrays; call it .npz")
+    return None, found
 
 
 def _npz(path: Path) -> tuple[list[object], np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        raise ValueError("it is one array; call it .npy")
+    with loaded as arrays:
         for name in ("ids", "embeddings"):
             if name not in arrays:
                 raise UsageError(
@@ -109,14 +122,18 @@ def _parquet(path: Path) -> tuple[list[object], np.ndarray]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            table = file.read(columns=[name for name in ("id", "embedding") if name in columns])
     except pa.ArrowException as error:
         raise ValueError(str(error)) from None
     for name in ("id", "embedding"):
         if name not in table.column_names:
-            raise UsageError(
-                f"lacks the column {name!r} (it has {', '.join(table.column_names)})", where=path, remedy="write id and embedding"
-            )
+            raise UsageError(f"lacks the column {name!r} (it has {', '.join(columns)})", where=path, remedy="write id and embedding")
+    if not len(table):
+        raise UsageError("has no rows", where=path, remedy="write a row with id and embedding for each of the pool's")
+    if not (pa.types.is_string(table["id"].type) or pa.types.is_large_string(table["id"].type)):
+        raise UsageError(f"the column id holds {table['id'].type}, expected texts", where=path, remedy="write the pool's ids")
     names, lists = table["id"].to_pylist(), table["embedding"]
     kind = lists.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
