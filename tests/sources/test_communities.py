@@ -1,5 +1,8 @@
 """Names of folders, hosts, and the paper's groups."""
 
+import shutil
+import subprocess
+
 import pytest
 from dumps import question, write_site
 
@@ -117,3 +120,30 @@ def test_wrong_folders(tmp_path):
     write_site(tmp_path, "coffee.stackexchange.com", [question(1)])
     with pytest.raises(UsageError, match="the same community"):
         find_sites(tmp_path, "any", None)
+
+
+def test_pieces_beside_good_ones_that_are_not_read_are_told_once(tmp_path, capsys):
+    write_site(tmp_path, "coffee", [question(1)])
+    write_site(tmp_path, "beer", [question(1)]).rename(tmp_path / "beer" / "posts.xml")
+    write_site(tmp_path, "coffee", [], tag="users").rename(tmp_path / "coffee" / "USERS.XML")
+    (tmp_path / "coffee" / "votes.xml").touch()
+    (tmp_path / "math.7z.001").write_bytes(b"7z")
+    (tmp_path / "notes.txt").touch()
+    for _ in range(2):
+        assert [dump.site.slug for dump in find_sites(tmp_path, "other", None)] == ["coffee"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith(
+        f"note: {tmp_path}: not read: beer/posts.xml (is called Posts.xml in a dump), coffee/USERS.XML ("
+    )
+    assert "math.7z.001 (a piece of an archive" in said and "votes" not in said and "notes.txt" not in said
+
+
+@pytest.mark.skipif(not (shutil.which("7zz") or shutil.which("7z")), reason="7-Zip (7zz) is not installed")
+def test_an_archive_without_tables_is_told(tmp_path, capsys):
+    write_site(tmp_path, "coffee", [question(1)])
+    (tmp_path / "readme.txt").write_text("x")
+    subprocess.run(
+        [shutil.which("7zz") or "7z", "a", "-bd", str(tmp_path / "beer.7z"), "readme.txt"], cwd=tmp_path, check=True, capture_output=True
+    )
+    find_sites(tmp_path, "other", None)
+    assert "beer.7z (holds none of Posts.xml, Users.xml, Comments.xml)" in capsys.readouterr().err

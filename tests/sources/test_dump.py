@@ -84,6 +84,26 @@ def test_a_damaged_archive_is_named(site, tmp_path, keep):
 
 
 @needs_7zip
+@pytest.mark.parametrize("names_too", [False, True])
+def test_an_encrypted_archive_is_called_that(site, tmp_path, names_too):
+    archive = tmp_path / "coffee.7z"
+    subprocess.run(
+        [SEVEN, "a", "-bd", "-psecret", *(["-mhe=on"] if names_too else []), str(archive), str(site)], check=True, capture_output=True
+    )
+    with pytest.raises(LimakitError, match=r"(?s)coffee\.7z: is encrypted.*its password"):
+        packages(tmp_path)
+    with pytest.raises(LimakitError, match=r"coffee\.7z: is encrypted"):
+        list(archive_bytes(archive, "Posts.xml"))
+
+
+@needs_7zip
+def test_an_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "coffee.7z").touch()
+    with pytest.raises(LimakitError, match=r"coffee\.7z: .*it is empty"):
+        packages(tmp_path)
+
+
+@needs_7zip
 def test_damage_inside_the_packed_bytes_is_an_error_whatever_came_through(site, tmp_path):
     archive = tmp_path / "coffee.7z"
     pack(archive, site)
@@ -161,9 +181,10 @@ def test_no_room_for_the_rows_of_an_archive_names_the_temporary_folder(site, tmp
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # a disk that is full after 50 kB
     try:
-        with pytest.raises(
-            LimakitError, match=r"(?s)^/\S+: cannot write to the temporary folder: \w.*free some space there, or set TMPDIR"
-        ), rows_at(table, "posts", at, size):
+        with (
+            pytest.raises(LimakitError, match=r"(?s)^/\S+: cannot write to the temporary folder: \w.*free some space there, or set TMPDIR"),
+            rows_at(table, "posts", at, size),
+        ):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -15,7 +15,8 @@ from importlib import resources
 from pathlib import Path
 
 from ..errors import UsageError
-from .dump import TABLES, Package, Table, packages
+from ..progress import visible, warn
+from .dump import TABLES, Package, Table, packages, passed_over
 
 # sites with a domain of their own; every other one is NAME.stackexchange.com
 _OWN_DOMAIN = {
@@ -26,8 +27,8 @@ _OWN_DOMAIN = {
     "mathoverflow": "mathoverflow.net",
     "stackapps": "stackapps.com",
 }
-# what the archive adds to a site's name: stackoverflow.com-Posts.7z
 _RESERVED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z0-9]+(?:-[a-z0-9]+)*)*\.(?:example|test|invalid)")
+# what the archive adds to a site's name: stackoverflow.com-Posts.7z
 _PACKING = re.compile(r"(?:-(?:posts|users|comments|posthistory|postlinks|tags|votes|badges))?(?:\.7z)?$")
 
 
@@ -37,10 +38,6 @@ class Site:
 
     slug: str
     host: str
-
-    @property
-    def is_meta(self) -> bool:
-        return self.slug == "meta" or self.slug.endswith("-meta")
 
     def question_url(self, question: int, answer: int | None = None) -> str:
         """The question's page; with an answer, at the place of the answer (the site's own anchors)."""
@@ -159,9 +156,14 @@ def _dumps(root: Path) -> dict[str, Dump]:
         if (root / "Posts.xml").is_file():
             raise UsageError("is one community; a source names the folder above it", where=root, remedy=f"path = {str(root.parent)!r}")
         every = packages(root)
+        passed = passed_over(root) + [
+            f"{p.name} (holds none of {', '.join(f'{table}.xml' for table in TABLES)})" for p in every if not p.tables
+        ]
     except OSError as error:
         place = error.filename or root
         raise UsageError(f"cannot read: {error.strerror}", where=place, remedy="check the path and its permissions") from None
+    if passed:
+        _note(f"{root}: not read: {', '.join(map(visible, passed))}")
     holding = {table: [(_site(p, root), p) for p in every if table in p.tables and (table == "Posts" or _is_site(p))] for table in TABLES}
     found: dict[str, Dump] = {}
     for slug, (site, posts) in _once(holding["Posts"], root).items():
@@ -175,6 +177,12 @@ def _dumps(root: Path) -> dict[str, Dump]:
         what = "no Posts.xml in any folder here, and in no .7z archive"
         raise UsageError(what, where=root, remedy="each community has a folder or an archive, called as the site is called")
     return dict(sorted(found.items()))
+
+
+@cache
+def _note(text: str) -> None:
+    """Say it once: a folder is looked through several times in a run."""
+    warn(text)
 
 
 def _site(package: Package, root: Path) -> Site:

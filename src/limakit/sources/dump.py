@@ -26,6 +26,7 @@ RANGE = 256_000_000  # bytes of a file that one process scans at a time
 TABLES = ("Posts", "Users", "Comments")
 _PART = re.compile(r"-(posts|users|comments)(?:\.7z)?$", re.IGNORECASE)
 _UNREAD = re.compile(r"-(?:posthistory|postlinks|tags|votes|badges)\.7z$", re.IGNORECASE)
+_PIECE = re.compile(r"\.7z\.\d+$", re.IGNORECASE)
 _MISSING = UsageError(
     "7-Zip is needed to read .7z archives", remedy="install it (apt install 7zip, brew install sevenzip), or unpack the archives"
 )
@@ -99,19 +100,22 @@ def _seven_zip() -> str:
 
 
 def archive_members(path: Path) -> list[str]:
-    """The names of the files in an archive. Raises LimakitError naming the archive where it is damaged, UsageError without 7-Zip."""
-    command = [_seven_zip(), "l", "-slt", "-ba", "-sccUTF-8", "--", str(path)]
+    """The names of the files in an archive. Raises LimakitError naming the archive where it is damaged, empty or encrypted, UsageError without 7-Zip."""
+    # with an empty password it does not ask for one
+    command = [_seven_zip(), "l", "-slt", "-ba", "-p", "-sccUTF-8", "--", str(path)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         raise _broken(path, done.stdout + done.stderr, done.returncode)
     entries = done.stdout.decode("utf-8", "replace").replace("\r\n", "\n").split("\n\n")
     fields = [dict(line.split(" = ", 1) for line in entry.split("\n") if " = " in line) for entry in entries]
+    if any(f.get("Encrypted") == "+" for f in fields):
+        raise _encrypted(path)
     return [f["Path"] for f in fields if "Path" in f and not f.get("Attributes", "").startswith("D")]
 
 
 def archive_bytes(path: Path, member: str) -> Iterator[bytes]:
     """The bytes of a member, as 7-Zip writes them to a pipe. Raises LimakitError naming the archive where 7-Zip fails or is killed."""
-    command = [_seven_zip(), "x", "-so", "-bd", "-spd", "-sccUTF-8", "--", str(path), member]
+    command = [_seven_zip(), "x", "-so", "-bd", "-p", "-spd", "-sccUTF-8", "--", str(path), member]
     with _temporary() as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, bufsize=0)
         try:
@@ -129,7 +133,17 @@ def archive_bytes(path: Path, member: str) -> Iterator[bytes]:
                 process.stdout.close()
 
 
+def _encrypted(path: Path) -> LimakitError:
+    return LimakitError(
+        "is encrypted", where=path, remedy="unpack it with its password; the archives that Stack Exchange publishes have none"
+    )
+
+
 def _broken(path: Path, said: bytes, code: int) -> LimakitError:
+    if re.search(rb"encrypted archive|encrypted file|wrong password", said, re.IGNORECASE):
+        return _encrypted(path)
+    if path.is_file() and not path.stat().st_size:
+        return LimakitError("cannot be read as an archive: it is empty (0 bytes)", where=path, remedy="fetch it again")
     lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines()]
     why = next(
         (
@@ -155,19 +169,39 @@ class Package:
 
 
 def packages(root: Path) -> list[Package]:
-    """What the folder holds that may be dumps, by name. Raises LimakitError for an archive that cannot be listed, OSError for a folder."""
+    """The folders here that hold tables, and the archives, which may hold none, by name.
+
+    Raises LimakitError for an archive that cannot be listed, OSError for a folder.
+    """
     found = []
     for path in sorted(root.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            tables = {name: Table(path / f"{name}.xml") for name in TABLES if (path / f"{name}.xml").is_file()}
+            if tables := {name: Table(path / f"{name}.xml") for name in TABLES if (path / f"{name}.xml").is_file()}:
+                found.append(Package(path.name, tables))
         elif path.suffix.lower() == ".7z" and not _UNREAD.search(path.name):
-            tables = _in_archive(path)
-        else:
+            found.append(Package(path.name, _in_archive(path)))
+    return found
+
+
+def passed_over(root: Path) -> list[str]:
+    """What the folder holds that was surely meant to be read and is not, and why: a table's file in other letters, a piece of an archive.
+
+    Raises OSError.
+    """
+    found = []
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
             continue
-        if tables:
-            found.append(Package(path.name, tables))
+        if path.is_dir():
+            there = {file.name for file in path.iterdir()}
+            for name in sorted(there):
+                right = next((f"{table}.xml" for table in TABLES if name.lower() == f"{table}.xml".lower()), name)
+                if right not in there:
+                    found.append(f"{path.name}/{name} (is called {right} in a dump)")
+        elif _PIECE.search(path.name):
+            found.append(f"{path.name} (a piece of an archive: put the pieces together, cat NAME.7z.* > NAME.7z)")
     return found
 
 
