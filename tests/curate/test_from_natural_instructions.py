@@ -48,7 +48,7 @@ def test_every_task_has_its_fate(tmp_path):
         "task5_long": ("prompt_too_long", "9039; none of 1 instances fits"),
         "task6_none": ("malformed", "task6_none.json: has no Definition"),
     }
-    assert set(found.sizes) == set(account(found))
+    assert set(found.sizes) == set(account(found)) - {"task6_none"}  # damaged rows count for nothing
 
 
 def test_the_instance_is_drawn_by_the_seed_and_by_nothing_else(tmp_path):
@@ -85,12 +85,55 @@ def test_pinned_tasks_are_taken_whatever_they_are_and_the_others_are_not_read(tm
     ((_, one),) = found.fit()
     assert len(one.turns) == 1 and one.text.reference.startswith("Title") and one.text.tags == ("Question Answering",)
     assert one.text.provenance.licence == "Apache-2.0 (definition), CC BY 4.0 (instance)"
-    with pytest.raises(LimakitError, match=r"task2_b\.json: is no JSON, or cut short: line 1, byte 1"):
-        pool(tmp_path, source(), folder)
     with pytest.raises(UsageError, match="there is no 'task3'"):
         inputs(source(tasks=["task3"]), folder)
     with pytest.raises(ValueError, match="name the tasks or their categories"):
         source(tasks=["task1"], categories=["Summarization"])
+
+
+def test_a_damaged_file_is_a_row_that_is_and_a_folder_of_them_an_error(tmp_path):
+    folder = tmp_path / "ni"
+    task(folder, "task1_a")
+    folder.joinpath("task2_b.json").write_text("{")
+    folder.joinpath("task3_c.json").write_bytes(b'{"Definition": "\xff"}')
+    assert account(pool(tmp_path, source(), folder)) == {
+        "task1_a": (None, None),
+        "task2_b": ("malformed", "task2_b.json: is no JSON, or cut short: line 1, byte 1: unexpected end of data"),
+        "task3_c": ("malformed", "task3_c.json: is not UTF-8 (byte 16)"),
+    }
+    folder.joinpath("task1_a.json").unlink()
+    with pytest.raises(LimakitError, match=r"none of the 2 task files can be read; task2_b\.json: is no JSON.* line 1, byte 1"):
+        pool(tmp_path, source(), folder)
+
+
+def test_two_instances_of_one_id_are_told_apart_by_what_they_hold(tmp_path):
+    made = [{"id": "same", "input": f"Story {n}.", "output": f"Title {n}"} for n in range(5)]
+    task(tmp_path / "a", "task1", Instances=made)
+    task(tmp_path / "b", "task1", Instances=made[::-1])
+    assert [c.turns for _, c in pool(tmp_path, source(), tmp_path / "a").fit()] == [
+        c.turns for _, c in pool(tmp_path, source(), tmp_path / "b").fit()
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if ( a . b ) { return x . }",
+        "x = y . z ;",
+        "a . b == c . d",
+        "$ \\frac a b .",
+        "SELECT name FROM t . u",
+        "y = f ( x ) .",
+        "get_it ( a ) .",
+    ],
+)
+def test_code_and_formulas_stay_as_they_are(tmp_path, text):
+    assert together(text) == text
+    task(
+        tmp_path / "ni", "task1", Categories=["Code to Text"], Instances=[{"id": "1", "input": "print ( a . b )", "output": "say a . b ."}]
+    )
+    ((_, one),) = pool(tmp_path, source(), tmp_path / "ni").fit()
+    assert one.turns[0].text.endswith("print ( a . b )") and one.turns[1].text == "say a . b ."
 
 
 def test_the_edit(tmp_path):

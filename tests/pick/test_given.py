@@ -50,7 +50,7 @@ def test_wrong_files(tmp_path):
     pq.write_table(pa.table({"id": ["a", "b"], "score": [1, 2], "at": times}), tmp_path / "s.parquet")
     assert read_scores(tmp_path / "s.parquet", ["a", "b"], ["score"])[0]["score"].tolist() == [1, 2]  # other columns are not looked at
     pq.write_table(pa.table({"id": ["a", "b"], "score": times}), tmp_path / "s.parquet")
-    with pytest.raises(LimakitError, match="s.parquet"):
+    with pytest.raises(LimakitError, match=r"s\.parquet"):
         read_scores(tmp_path / "s.parquet", ["a", "b"], ["score"])
     pq.write_table(pa.table({"id": [{"x": 1}], "score": [1]}), tmp_path / "s.parquet")
     with pytest.raises(LimakitError, match="row 1: id: missing, or no text"):

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ..errors import LimakitError
 from ..recipe_sources import NaturalInstructionsSource
 from ..records import Author, Provenance, Turn
 from ..sources.natural_instructions import Instance, TaskFile, of_categories, pinned, read_task, task_names
@@ -33,7 +35,7 @@ def inputs(source: NaturalInstructionsSource, path: Path) -> dict[str, Path]:
 
 
 def offer(source: NaturalInstructionsSource, path: Path, work: Work) -> Iterator[pa.RecordBatch | pa.Table]:
-    """A candidate a task file, by name. Those that are not pinned are not read. Raises LimakitError for a file that is no JSON."""
+    """A candidate a task file, by name. Those that are not pinned are not read; a damaged one is "malformed". Raises LimakitError where none can be read."""
     names = task_names(path)
     wanted = names if source.tasks is None else pinned(names, source.tasks, path)
     others = set(names) - set(wanted)
@@ -41,7 +43,15 @@ def offer(source: NaturalInstructionsSource, path: Path, work: Work) -> Iterator
         yield batch_of(Candidate(name, name).drop("not_pinned") for name in sorted(others))
     arguments = {"source": source.model_dump(mode="json", exclude={"path", "take", "allow_fewer"}), "seed": work.seed}
     tasks = folder_tasks(path, [f"{name}.json" for name in wanted], work, arguments)
-    yield from work.run(judged, tasks, f"read {source.label}")
+    read, damage = 0, ""
+    for table in work.run(judged, tasks, f"read {source.label}"):
+        damaged = table.filter(pc.equal(table["reason"], "malformed"))
+        read += len(table) - len(damaged)
+        damage = damage or (damaged["detail"][0].as_py() if len(damaged) else "")
+        yield table
+    if not read:
+        what = f"none of the {len(wanted)} task files can be read; {damage}"
+        raise LimakitError(what, where=path, remedy="fetch them again; they are JSON as in the published repository")
 
 
 def judged(folder: Path, names: list[str], source: dict[str, Any], seed: int) -> pa.Table:
@@ -68,9 +78,10 @@ def _judged(source: NaturalInstructionsSource, path: Path, seed: int) -> Candida
 def _drawn(source: NaturalInstructionsSource, bare: Candidate, task: TaskFile, seed: int) -> Candidate:
     """The first instance that fits, in an order of the seed's."""
     misfit: tuple[str, str] | None = None
-    for instance in sorted(task.instances, key=lambda i: (unit(seed, "instance", task.name, i.key), i.key)):
+    for instance in sorted(task.instances, key=lambda i: (unit(seed, "instance", task.name, i.key), i.key, i.input, i.outputs)):
         output = _output(instance, task, seed)
-        prompt, response = prompt_of(task.definition, instance.input), response_of(output)
+        code = any(_OF_CODE.search(category) for category in task.categories)
+        prompt, response = prompt_of(task.definition, instance.input, code=code), response_of(output, code=code)
         problem = _problem("prompt_", prompt, source.prompt_chars) or _problem("", response, source.response_chars)
         if problem is None:
             edited = (prompt, response) != (f"{task.definition}\n\n{instance.input}", output)
@@ -125,18 +136,25 @@ _OPENING = re.compile(r"^In this task,?\s+(?=(?:you|we|your)\b)", re.IGNORECASE)
 _NOTHING_UNDER = re.compile(r"(?m)^[ \t]*(?:Things to avoid|Emphasis\s?&\s?Caution|Emphasis|Caution)[ \t]*:[ \t]*-?[ \t]*(?:\n|\Z)")
 
 
-def prompt_of(definition: str, given: str) -> str:
-    """A task's definition, a blank line, an instance's input."""
+def prompt_of(definition: str, given: str, *, code: bool = False) -> str:
+    """A task's definition, a blank line, an instance's input, which stays as it is where the task is about `code`."""
     definition = _NOTHING_UNDER.sub("", _OPENING.sub("", definition)).strip()
-    return f"{definition[:1].upper()}{definition[1:]}\n\n{together(given)}"
+    return f"{definition[:1].upper()}{definition[1:]}\n\n{given if code else together(given)}"
 
 
-def response_of(output: str) -> str:
+def response_of(output: str, *, code: bool = False) -> str:
     """One output as a response."""
+    if code:
+        return output
     text = together(output)
     return text[:1].upper() + text[1:] if text[-1:] in ".!?" and text[:1].islower() and text[:1].isascii() else text
 
 
+_OF_CODE = re.compile(r"\b(?:code|programs?|programming|sql)\b", re.IGNORECASE)
+# what stands in code, markup and formulas and hardly in sentences that were cut into tokens; where it is found nothing is put together
+_LIKE_CODE = re.compile(
+    r"[{}\\]|[=!<>]=|[-=]>|;\s*(?:\n|\Z)|\w[(\[]|\w_\w|</|/>|::|&&|\|\||\s[=+*<>|^]\s|\b(?:def|return|import|SELECT|WHERE)\s\w"
+)
 _APART = re.compile(r"\w [.!?](?:\s|$)")
 _JOINS = [
     (re.compile(r"`` ?([^`]{0,500}?) ?''"), r'"\1"'),
@@ -147,8 +165,8 @@ _JOINS = [
 
 
 def together(text: str) -> str:
-    """Text that was cut into tokens, put together again; other text, which has no lone full stops, as it is."""
-    if not _APART.search(text):
+    """Text that was cut into tokens, put together again; other text, which has no lone full stops or looks like code, as it is."""
+    if not _APART.search(text) or _LIKE_CODE.search(text):
         return text
     for pattern, by in _JOINS:
         text = pattern.sub(by, text)

@@ -96,14 +96,14 @@ def of_categories(categories: Sequence[str], wanted: Sequence[str] | None) -> bo
 
 
 def read_task(path: Path) -> TaskFile:
-    """One file. Raises LimakitError naming file, line and byte where it is no JSON, ValueError saying why where the JSON is no task."""
+    """One file. Raises LimakitError where the file cannot be opened, ValueError saying why it is no task, with line and byte where it is no JSON."""
     try:
         data = path.read_bytes()
         task = orjson.loads(data.removeprefix(_BOM))
     except OSError as error:
         raise LimakitError(f"cannot read: {error.strerror}", where=path, remedy="check the path and its permissions") from None
     except orjson.JSONDecodeError as error:
-        raise LimakitError(_not_json(data, error), where=path, remedy="fetch the file again, or remove it") from None
+        raise ValueError(_not_json(data, error)) from None
     if not isinstance(task, dict):
         raise ValueError("is no object")
     definition = next(iter(_texts(task.get("Definition"))), "")
