@@ -63,19 +63,19 @@ def test_what_speaks_of_nobody_in_the_valley_is_left_to_a_person(world):
 
 def test_the_demos_queue_is_decided_in_its_name_and_nothing_waits_after(world, waiting, reviewed):
     items, before = read_queue(waiting)
-    assert before == {} and sum(waits(i, None) for i in items) > 20
-    decisions = read_decisions(reviewed.root / DECISIONS)
-    assert {d.reviewer for d in decisions.values()} == {NAME} == {"simulated reviewer"}
-    assert set(decisions) == {i.id for i in items if i.why}
-    actions = Counter(d.action for d in decisions.values())
+    assert not before.made and sum(waits(i, before) for i in items) > 20
+    made = read_decisions(reviewed.root / DECISIONS).made
+    assert {d.reviewer for d in made.values()} == {NAME} == {"simulated reviewer"}
+    assert set(made) == {i.seen for i in items if i.why}
+    actions = Counter(d.action for d in made.values())
     assert actions["edit"] == 1 and actions["reject"] >= 5 and actions["accept"] >= 15
     items, decided = read_queue(reviewed)
-    assert not [i for i in items if waits(i, decided.get(i.id))]
+    assert not [i for i in items if waits(i, decided)]
     assert review(reviewed, world) == []
 
 
 def test_an_edit_is_in_the_set_with_its_change_named(reviewed, waiting):
-    edit = next(d for d in read_decisions(reviewed.root / DECISIONS).values() if d.action == "edit")
+    edit = next(d for d in read_decisions(reviewed.root / DECISIONS).made.values() if d.action == "edit")
     example = next(e for e in read_jsonl(reviewed.data / "train.jsonl", Example) if e.id == edit.id)
     assert example.turns == edit.turns and "I think" not in example.response
     told = next(p for p in read_jsonl(reviewed.data / "provenance.jsonl", Provenance) if p.id == edit.id)
