@@ -14,7 +14,7 @@ from dumps import answer, question, row, rows_of, write_site
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limakit.curate import from_dialogues
+from limakit.curate import crew, from_dialogues
 from limakit.curate.engine import Work
 from limakit.curate.from_dialogues import inputs, offer
 from limakit.curate.pool import SCHEMA
@@ -190,6 +190,8 @@ def test_the_same_in_every_form(site, tmp_path, monkeypatch, form):
         monkeypatch.setattr(dump, "RANGE", 700)
         monkeypatch.setattr(from_dialogues, "AT_ONCE", 2)
         monkeypatch.setattr(from_dialogues, "ROWS", 3)
+        monkeypatch.setattr(from_dialogues, "BATCH", 1)
+        monkeypatch.setattr(crew, "WHOLE", 0)
     elif form == "shuffled":
         write_site(site, "tea.example", SPOKEN[::-1], tag="comments", newline="\n", head="")
         write_site(site, "tea.example", POSTS[::-1])

@@ -214,9 +214,10 @@ def test_an_invented_community(root):
 
 @needs_7zip
 @pytest.mark.parametrize("form", ["one", "parts"])
-def test_an_archive_gives_what_its_folder_gives(root, tmp_path, form):
+def test_an_archive_gives_what_its_folder_gives(root, tmp_path, monkeypatch, form):
     users = [row(Id=102, DisplayName="Ann")]
-    folder = write_site(root, "stackoverflow.com", good(30)).parent
+    damaged = [answer(91, 90, "<p>\0</p>"), question(90), question(92, score="x")]  # in its text and in its head
+    folder = write_site(root, "stackoverflow.com", [*good(30), *damaged]).parent
     write_site(root, "stackoverflow.com", users, tag="users")
     packed = tmp_path / "packed"
     packed.mkdir()
@@ -228,7 +229,12 @@ def test_an_archive_gives_what_its_folder_gives(root, tmp_path, form):
         subprocess.run(
             [SEVEN, "a", "-bd", str(packed / f"{name}.7z"), *(str(folder / f) for f in files)], check=True, stdout=subprocess.DEVNULL
         )
-    assert offered(packed) == offered(root)
+    expected = offered(root)
+    assert sum(r["reason"] == "malformed" for r in expected) == 2 and ".7z" not in str(expected)
+    monkeypatch.setattr("limakit.curate.from_stackexchange.BATCH", 10)  # texts come in pieces
+    monkeypatch.setattr("limakit.curate.crew.WHOLE", 0)
+    monkeypatch.setattr("limakit.sources.dump.RANGE", 10_000)
+    assert offered(packed, tmp_path / "cache of the archive") == expected
     names = set(inputs(source(), packed))
     assert names == (
         {"dumps/stackoverflow.com.7z"} if form == "one" else {"dumps/stackoverflow.com-Posts.7z", "dumps/stackoverflow.com-Users.7z"}

@@ -42,7 +42,7 @@ def test_an_archive_gives_the_bytes_of_its_file(site, tmp_path):
     assert package.name == "coffee.7z" and set(package.tables) == {"Posts", "Users"}
     table = package.tables["Posts"]
     assert b"".join(archive_bytes(table.path, table.member)) == site.read_bytes()
-    assert table.name == "coffee.7z: Posts.xml"
+    assert table.name == "Posts.xml" and table.where.endswith("coffee.7z: " + str(table.member))
     assert [x.tolist() for x in places(table)] == [x.tolist() for x in places(Table(site))]
 
 

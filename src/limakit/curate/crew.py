@@ -32,6 +32,7 @@ from ..errors import LimakitError, UsageError
 from ..workspace import atomic_file
 from .kept import write_kept
 
+WHOLE = 64_000_000  # bytes; a larger table is kept in the pieces in which it was made, so that it is not held twice
 START_SECONDS = 60.0  # for Daft to be there and a cluster to answer
 KNOCK_SECONDS = 5.0  # for a machine to take a connection
 
@@ -81,7 +82,9 @@ def _do(call: Call) -> bytes:
     if call.code is not None:
         _check_machine(call)
     module, _, function = call.function.partition(":")
-    table = getattr(import_module(module), function)(Path(call.path), **call.arguments).combine_chunks()
+    table = getattr(import_module(module), function)(Path(call.path), **call.arguments)
+    if table.nbytes < WHOLE:
+        table = table.combine_chunks()
     if call.place is not None:
         with atomic_file(Path(call.place)) as file:
             write_kept(file, table)

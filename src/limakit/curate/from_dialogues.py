@@ -31,7 +31,7 @@ from ..workspace import sha256_json
 from .candidate import Candidate
 from .dialogue import dialogue, owner_of
 from .engine import Task, Work
-from .from_stackexchange import credited, index_all, names_of, scanned
+from .from_stackexchange import BATCH, credited, index_all, names_of, scanned
 from .pool import SCHEMA, batch_of
 
 AT_ONCE = 4_000  # questions whose rows one task reads
@@ -177,6 +177,7 @@ def judged(folder: Path, files: list[list[str | None]], pairs: str, comments: st
     rows, places = unpack(pairs, 9), unpack(comments, 2)
     found: list[Candidate] = []
     people: list[tuple[int | None, int | None]] = []
+    parts: list[pa.Table] = []  # of an archive one task judges all: texts are not held as objects for long
     end = 0
     with (
         rows_at(posts, "posts", np.concatenate(rows[[4, 6]]), np.concatenate(rows[[5, 7]])) as read_post,
@@ -192,9 +193,17 @@ def judged(folder: Path, files: list[list[str | None]], pairs: str, comments: st
             except RowError as error:
                 found.append(bare.drop("malformed", str(error)))
             people.append((owner_of(asked), owner_of(answered)) if found[-1].reason is None else (None, None))
+            if len(found) == BATCH:
+                parts.append(_credited_later(found, people))
+                found, people = [], []
+    return pa.concat_tables([*parts, _credited_later(found, people)])
+
+
+def _credited_later(found: list[Candidate], people: list[tuple[int | None, int | None]]) -> pa.Table:
+    """Rows of a pool, with the asker's and the answerer's number."""
     table = pa.Table.from_batches([batch_of(found)])
-    for name, users in zip(("asker", "answerer"), zip(*people, strict=True), strict=True):
-        table = table.append_column(name, pa.array(users, pa.int64()))
+    for i, name in enumerate(("asker", "answerer")):
+        table = table.append_column(name, pa.array([pair[i] for pair in people], pa.int64()))
     return table
 
 

@@ -33,6 +33,7 @@ from .shortness import most_characters
 from .titles import title_problem
 
 AT_ONCE = 4_000  # finalists of one task
+BATCH = 2_000  # fates held as objects at a time
 ROWS = 50_000  # of the account, built at a time
 _FOUND = pa.schema(
     [
@@ -132,6 +133,7 @@ def judged(path: Path, member: str | None, pairs: str, source: dict, slug: str, 
     of the answer's. Authors are named as their posts name them."""
     made, site, table = StackExchangeSource.model_validate(source | {"path": "-", "take": 1}), Site(slug, host), Table(path, member)
     columns: dict[str, list] = {name: [] for name in _FOUND.names}
+    batches: list[pa.RecordBatch] = []  # of an archive one task judges all: texts are not held as objects for long
     places = unpack(pairs, 4)
     with rows_at(table, "posts", np.concatenate(places[::2]), np.concatenate(places[1::2])) as read:
         for question_at, question_size, answer_at, answer_size in places.T.tolist():
@@ -156,7 +158,11 @@ def judged(path: Path, member: str | None, pairs: str, source: dict, slug: str, 
             columns["text"].append(found.text.model_dump_json() if found.text is not None else None)
             columns["asker"].append(asker if found.text is not None else None)
             columns["answerer"].append(answerer if found.text is not None else None)
-    return pa.table([pa.array(columns[f.name], f.type) for f in _FOUND], schema=_FOUND)
+            if len(columns["reason"]) == BATCH:
+                batches.append(pa.record_batch([pa.array(columns[f.name], f.type) for f in _FOUND], schema=_FOUND))
+                columns = {name: [] for name in _FOUND.names}
+    batches.append(pa.record_batch([pa.array(columns[f.name], f.type) for f in _FOUND], schema=_FOUND))
+    return pa.Table.from_batches(batches)
 
 
 def _response(answer: Row, source: StackExchangeSource) -> tuple[int | None, tuple[str, str] | None, str]:

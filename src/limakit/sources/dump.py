@@ -41,8 +41,8 @@ class Table:
 
     @property
     def name(self) -> str:
-        """As messages and candidates name it."""
-        return self.path.name if self.member is None else f"{self.path.name}: {self.member}"
+        """As candidates name it: not by the archive, whose name is none of its content (the manifest has it)."""
+        return (self.member or self.path.name).replace("\\", "/").rpartition("/")[2]
 
     @property
     def where(self) -> str:
