@@ -51,7 +51,8 @@ from limakit.curate.stats import read_rows
 from limakit.errors import LimakitError
 from limakit.recipe import read_recipe
 from limakit.recipe_sources import KINDS
-from limakit.sources.scan import RowError, Scan, parse_row, read_opening
+from limakit.sources.opening import read_opening
+from limakit.sources.scan import RowError, Scan, parse_row
 
 SECONDS, BYTES = 10, 2 << 30  # of one input
 LONG = "Water that is too hot draws bitter compounds out of the leaves, and water that is too cool leaves them flat. " * 14

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from limakit.errors import LimakitError
 from limakit.sources.dump import Table, check_ranges, scan_of
-from limakit.sources.scan import RowError, Scan, attributes, heads, parse_row, read_opening
+from limakit.sources.opening import read_opening
+from limakit.sources.scan import RowError, Scan, attributes, heads, parse_row
 
 CHARS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff") | st.sampled_from("\n\r\t<>&\"'|/=-?!")
 TEXT = st.text(CHARS, max_size=12)

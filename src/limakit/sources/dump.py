@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import LimakitError, UsageError
-from .scan import BLOCK, Opening, Scan, file_bytes, goes_on, read_opening, truncated
+from .opening import BLOCK, Opening, file_bytes, read_opening
+from .scan import Scan, goes_on, truncated
 
 RANGE = 256_000_000  # bytes of a file that one process scans at a time
 TABLES = ("Posts", "Users", "Comments")
