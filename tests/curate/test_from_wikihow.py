@@ -45,7 +45,7 @@ def account(found):
 def test_every_article_and_row_has_its_fate(tmp_path):
     path = write(
         tmp_path, row(), b"{", row("How to Knit", "Hobbies and Crafts", "See the wikiHow."), row("How to Sit", "Youth", "As this article says."),
-        row("How to Nap", "Youth", methods=None), row("How to Pack", "Category:Travel", "x" * 900), row("How to Brew Tea", "Youth"),
+        row("How to Nap", "Youth", methods=None), row("How to Pack", "Category:Travel", "x" * 900), row("How to Brew Tea", "Youth", "x" * 900),
         row("How to Edit a wikiHow Page", ""), b"[1]", row("How to", "Health"),
     )  # fmt: skip
     found = pool(tmp_path, source(response_chars=[50, 700]), path)
@@ -83,6 +83,22 @@ def test_cut_into_ranges_or_not_the_pool_is_the_same(tmp_path, monkeypatch):
     assert (
         sum(reason == "duplicate_title" for _, _, reason, _ in account(parted)) == 120 - 37 and len({r[0] for r in account(parted)}) == 121
     )
+
+
+def test_of_copies_the_fit_one_stands_whatever_their_order(tmp_path):
+    copies = [row(), row(text=LONG + "Wait."), row(methods=None)]
+    fit = []
+    for n, order in enumerate(((0, 1, 2), (2, 1, 0), (1, 2, 0))):
+        found = pool(tmp_path, source(), write(tmp_path, *(copies[i] for i in order)), f"pool{n}")
+        assert sorted(str(reason) for _, _, reason, _ in account(found)) == ["None", "duplicate_title", "duplicate_title"]
+        assert len({id for id, *_ in account(found)}) == 3
+        fit += [candidate.turns for _, candidate in found.fit()]
+    assert fit[0] == fit[1] == fit[2]
+
+
+def test_categories_in_lists_of_lists_and_tips_in_another_shape(tmp_path):
+    path = write(tmp_path, row(category_hierarchy=[["Travel", "Packing"], ["Travel"]], tips=[["deep"], 7]))
+    assert account(pool(tmp_path, source(), path)) == [("wikihow-Brew-Tea", "Travel", None, None)]
 
 
 def test_a_folder_gives_what_the_lines_give(tmp_path):

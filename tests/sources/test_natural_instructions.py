@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from limakit.errors import LimakitError, UsageError
+from limakit.errors import UsageError
 from limakit.sources.natural_instructions import of_categories, pinned, read_task, task_names
 
 TASK = {

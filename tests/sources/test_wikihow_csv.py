@@ -112,9 +112,25 @@ def test_damaged_rows_are_told_and_lose_nothing_else(tmp_path):
     assert next(told(a) for a in found if isinstance(a, Article) and a.title == "A") == [("", [("h", "text")])]
 
 
+def test_an_article_that_would_lack_a_step_is_not_offered(tmp_path):
+    path = tmp_path / "wikihowSep.csv"
+    good = ["o", "h", "t", "Steps", "How to Brew Tea"]
+    other = ["o", "h", "t", "Steps", "How to Nap"]
+    write(path, SEP, good, other, bom=True)
+    for damaged in (b'"o","caf\xe9","t","Steps","How to Brew Tea"\n', b'"o","h","t, more","x","Steps","How to Brew Tea"\n'):
+        write(path, SEP, good, other)
+        path.write_bytes(b"\n , \n" + path.read_bytes() + damaged)  # blank lines before the header
+        found = read(path, tmp_path)
+        assert [a.title for a in found if isinstance(a, Article)] == ["How to Nap"]
+        row, article = sorted((a for a in found if isinstance(a, Fault)), key=lambda a: -len(a.place.split("+")), reverse=True)
+        assert row.place == "wikihowSep.csv@line6"
+        assert article.place == "wikihowSep.csv@line4+6" and "'How to Brew Tea' lacks its row in line 6" in article.what
+
+
 @pytest.mark.parametrize(
     ("data", "what"),
     [
+        ("title,headline,text\n".encode("utf-16"), "is UTF-16, expected UTF-8"),
         (b"", "is no CSV of wikiHow's: it is empty"),
         (b"a,b\n1,2\n", "is no CSV of wikiHow's: its first line is 'a, b'"),
         (b'title,headline,text\nA,h,t\nB,"h,t\nC,h,t\n', r"wikihowAll\.csv, line 3: a quotation mark that opens here is never closed"),

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -45,14 +46,29 @@ def inputs(source: WikihowSource, path: Path) -> dict[str, Path]:
 def offer(source: WikihowSource, path: Path, work: Work) -> Iterator[pa.RecordBatch | pa.Table]:
     """A candidate an article and a damaged row, in the file's order or by name; of a CSV in one that its content decides.
 
-    An article whose title came before is a "duplicate_title". Raises UsageError for a category of the recipe's that no article has, and
+    Of articles with one title the others are "duplicate_title": one that is fit stands before one that is not, then what they hold decides, not
+    their order. Raises UsageError for a category of the recipe's that no article has, and
     LimakitError where a file's rest cannot be read.
     """
-    seen: Counter[str] = Counter()
+    best: dict[str, bytes] = {}
     categories: set[str] = set()
-    for table in _tables(source, path, work):
-        categories.update(table["stratum"].unique().to_pylist())
-        yield _once(table, seen)
+    work.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=work.cache) as aside:
+        with pa.ipc.new_stream(aside, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+            for table in _tables(source, path, work):
+                categories.update(table["stratum"].unique().to_pylist())
+                for id, rank in zip(table["id"].to_pylist(), _ranks(table), strict=True):
+                    best[id] = min(best.get(id, rank), rank)
+                writer.write_table(table)
+        _check_categories(source, path, categories)
+        aside.seek(0)
+        seen: Counter[str] = Counter()
+        with pa.ipc.open_stream(aside) as stream:
+            for batch in stream:
+                yield _once(pa.Table.from_batches([batch]), best, seen)
+
+
+def _check_categories(source: WikihowSource, path: Path, categories: set[str]) -> None:
     names = {name.casefold(): name for name in categories}
     for wanted in source.categories or ():
         if wanted.casefold() not in names:
@@ -167,13 +183,26 @@ def _contributors(host: str) -> str:
     return "wikiHow contributors" if host == "wikihow.com" or host.endswith(".wikihow.com") else f"contributors of {host}"
 
 
-def _once(table: pa.Table, seen: Counter[str]) -> pa.Table:
-    """The table with each article whose id came before dropped as "duplicate_title", under an id of its own. `seen` counts the ids."""
+def _ranks(table: pa.Table) -> list[bytes]:
+    """By which the copies of an article are ordered: the fit ones first, then by a hash of what they hold."""
+    cells = [table[name].to_pylist() for name in ("reason", "detail", "stratum", "url", "text")]
+    return [
+        (b"1" if row[0] else b"0") + blake2b(repr(row).encode(errors="replace"), digest_size=12).digest()
+        for row in zip(*cells, strict=True)
+    ]
+
+
+def _once(table: pa.Table, best: dict[str, bytes], seen: Counter[str]) -> pa.Table:
+    """The table with all copies of an article but the best dropped as "duplicate_title", each under an id of its own. `seen` counts those."""
     ids = table["id"].to_pylist()
     again: list[str | None] = []
-    for id in ids:
-        seen[id] += 1
-        again.append(f"{id}@{seen[id]}" if seen[id] > 1 else None)
+    for id, rank in zip(ids, _ranks(table), strict=True):
+        if best.get(id) == rank:
+            again.append(None)
+            best[id] = b""  # an equal copy after it is one too many
+        else:
+            seen[id] += 1
+            again.append(f"{id}@{seen[id] + 1}")
     if not any(again):
         return table
     mask = pa.array([id is not None for id in again])

@@ -158,7 +158,7 @@ def _article(row: dict[str, Any], place: str) -> Article:
             sections.append(Section(_line(_first(entry, "name", "title")), _steps(entry.get("steps"), f"{key}[{n}].steps")))
     if not sections:
         sections.append(Section("", _steps(row.get("steps"), "steps")))
-    beside = [Section(name, _steps(row.get(key), key), numbered=False) for key, name in _BESIDE.items()]
+    beside = [Section(name, _beside(row.get(key), key), numbered=False) for key, name in _BESIDE.items()]
     sections = [section for section in (*beside[:1], *sections, *beside[1:]) if section.steps]
     opening = _text(_first(row, "goal_description", "title_description", "description", "intro"))
     url = row.get("url")
@@ -199,12 +199,22 @@ def _steps(value: Any, where: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def _beside(value: Any, where: str) -> tuple[Step, ...]:
+    """What stands beside the steps; in another shape it is left out, since the answer is whole without it."""
+    try:
+        return _steps(value, where)
+    except ValueError:
+        return ()
+
+
 def top_category(value: Any) -> str:
-    """The top category of a hierarchy: a list from the top down, or a text ("Category:Travel", "Travel > Packing"); "" for none.
+    """The top category of a hierarchy: a list from the top down (or of such lists), or a text ("Category:Travel", "Travel > Packing"); "" for
+    none.
 
     One of the site's 19 (CATEGORIES) wins wherever it stands, since some crawls begin with "Categories" or list them from below.
     """
     parts = re.split(r"[>»]", value) if isinstance(value, str) else value if isinstance(value, list) else []
+    parts = [name for part in parts for name in (part if isinstance(part, list) else [part])]
     names = [_category(part) for part in parts if isinstance(part, str)]
     names = [name for name in names if name and name.casefold() not in ("categories", "main page", "wikihow")]
     known = next((_KNOWN[_plain(name)] for name in names if _plain(name) in _KNOWN), None)

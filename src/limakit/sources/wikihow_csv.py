@@ -35,8 +35,17 @@ class _Row(NamedTuple):
     section: str  # "" in wikihowAll.csv
 
 
+class _Damage(NamedTuple):
+    """A row that cannot be read, and what its article's title may be: the cell at its place from the left, or from the right."""
+
+    fault: Fault
+    line: int
+    titles: frozenset[str]
+
+
 def read_csv(path: Path, aside: Path, advance: Callable[[int], None]) -> Iterator[list[Article | Fault]]:
-    """The articles of a CSV in lists, in an order that its content decides, put together in files below `aside`.
+    """The articles of a CSV in lists, in an order that its content decides, put together in files below `aside`. A damaged row is a Fault, and so
+    is the article that would be offered without it.
 
     `advance` is told of the characters as they are read. Raises LimakitError for a file that is not one of the two, or whose rest cannot
     be read, naming its line.
@@ -46,20 +55,27 @@ def read_csv(path: Path, aside: Path, advance: Callable[[int], None]) -> Iterato
     with ExitStack() as stack:
         parts = [stack.enter_context(open(aside / f"{n}.jsonl", "wb")) for n in range(count)]
         for row in _rows(path, advance):
-            if isinstance(row, Fault):
-                faults.append(row)
-            else:
-                digest = blake2b(_undigited(row.title).encode(), digest_size=4).digest()
-                parts[int.from_bytes(digest, "big") % count].write(orjson.dumps(tuple(row)) + b"\n")
+            if isinstance(row, _Damage):
+                faults.append(row.fault)
+            for title in sorted(row.titles) if isinstance(row, _Damage) else [row.title]:
+                digest = blake2b(_undigited(title).encode(), digest_size=4).digest()
+                cells = (row.line, title) if isinstance(row, _Damage) else tuple(row)
+                parts[int.from_bytes(digest, "big") % count].write(orjson.dumps(cells) + b"\n")
     yield faults
     for n in range(count):
         with open(aside / f"{n}.jsonl", "rb") as file:
-            yield list(_articles([_Row(*orjson.loads(line)) for line in file], path.name))
+            told: list[list] = [orjson.loads(line) for line in file]
+        damaged = {title: line for line, title in (row for row in reversed(told) if len(row) == 2)}
+        yield list(_articles([_Row(*row) for row in told if len(row) > 2], damaged, path.name))
         (aside / f"{n}.jsonl").unlink()
 
 
-def _rows(path: Path, advance: Callable[[int], None]) -> Iterator[_Row | Fault]:
+def _rows(path: Path, advance: Callable[[int], None]) -> Iterator[_Row | _Damage]:
     csv.field_size_limit(FIELD)
+    with open(path, "rb") as opening:
+        if opening.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            remedy = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8 FILE > NEW)"
+            raise LimakitError("is UTF-16, expected UTF-8", where=path, remedy=remedy)
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
 
         def lines() -> Iterator[str]:
@@ -79,12 +95,12 @@ def _rows(path: Path, advance: Callable[[int], None]) -> Iterator[_Row | Fault]:
                 if "unexpected end" in str(error) or "field larger" in str(error):
                     what = "a quotation mark that opens here is never closed"
                     raise LimakitError(what, where=f"{path}, line {line}", remedy="fetch the file again, or close it") from None
-                yield Fault(f"{path.name}@line{line}", f"is no row of a CSV: {error}")
+                yield _Damage(Fault(f"{path.name}@line{line}", f"is no row of a CSV: {error}"), line, frozenset())
                 continue
             if not header:
-                header = _header(cells, path)
+                header = _header(cells, path) if any(cell.strip() for cell in cells) else []
             elif cells:
-                yield _row(dict(zip(header, cells, strict=False)), len(cells) - len(header), line, path.name)
+                yield _row(header, cells, line, path.name)
     if not header:
         _header([], path)
 
@@ -98,32 +114,47 @@ def _header(cells: list[str], path: Path) -> list[str]:
     return header
 
 
-def _row(cells: dict[str, str], surplus: int, line: int, name: str) -> _Row | Fault:
-    place = f"{name}@line{line}"
-    if surplus:
-        return Fault(place, f"has {len(cells) + max(surplus, 0)} columns, expected {len(cells) + max(surplus, 0) - surplus}")
-    if any("\udc80" <= c <= "\udcff" for cell in cells.values() if not cell.isascii() for c in cell):
-        return Fault(place, "is not UTF-8")
+def _row(header: list[str], found: list[str], line: int, name: str) -> _Row | _Damage:
+    def damage(what: str) -> _Damage:
+        at = header.index("title")
+        near = [found[n] for n in (at, at - len(header)) if -len(found) <= n < len(found)]
+        titles = frozenset(" ".join(cell.split()) for cell in near if cell.strip() and not _undecoded(cell))
+        return _Damage(Fault(f"{name}@line{line}", what), line, titles)
+
+    if len(found) != len(header):
+        return damage(f"has {len(found)} columns, expected {len(header)}")
+    if any(_undecoded(cell) for cell in found):
+        return damage("is not UTF-8")
+    cells = dict(zip(header, found, strict=True))
     title = " ".join(cells["title"].split())
     if not title:
-        return Fault(place, "has no title")
+        return damage("has no title")
     section = " ".join(cells["sectionlabel"].split()) or "Steps" if "sectionlabel" in cells else ""
     return _Row(line, title, cells["headline"], cells["text"], cells.get("overview", ""), section)
+
+
+def _undecoded(cell: str) -> bool:
+    return not cell.isascii() and any("\udc80" <= c <= "\udcff" for c in cell)
 
 
 def _undigited(title: str) -> str:
     return title.rstrip("0123456789").rstrip()
 
 
-def _articles(rows: list[_Row], name: str) -> Iterator[Article]:
-    """The articles whose rows these are, in the order in which they begin."""
-    titles = {row.title: (row.title, 1) for row in rows}
+def _articles(rows: list[_Row], damaged: dict[str, int], name: str) -> Iterator[Article | Fault]:
+    """The articles whose rows these are, in the order in which they begin. `damaged`: titles of rows that could not be read, with their lines."""
+    titles = {title: (title, 1) for title in (*(row.title for row in rows), *damaged)}
     for title in titles:
         titles[title] = numbered(title, titles)
     together: dict[str, list[_Row]] = {}
     for row in rows:
         together.setdefault(titles[row.title][0], []).append(row)
+    lost = {titles[title][0]: line for title, line in damaged.items()}
     for title, pieces in together.items():
+        if title in lost:
+            place = f"{name}@line{min(row.line for row in pieces)}"
+            yield Fault(f"{place}+{lost[title]}", f"{title!r} lacks its row in line {lost[title]}, which is damaged"[:300])
+            continue
         pieces = list({row[1:]: row for row in reversed(pieces)}.values())[::-1]  # the same row twice is one
         pieces.sort(key=lambda row: titles[row.title][1])
         yield from _whole(title, pieces, f"{name}@line{min(row.line for row in pieces)}", titles)
