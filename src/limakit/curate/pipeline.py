@@ -211,7 +211,7 @@ def _select_all(workspace: Workspace, recipe: Recipe, pools: Sequence[Pool]) -> 
             done[i] = selection
     stale = sum(s.stale for s in done.values())
     if stale:
-        warn(f"{stale:,} decisions in {DECISIONS} are about texts that have changed since; limakit review asks again")
+        warn(f"texts that have changed since somebody decided about them ({DECISIONS}): {stale:,}; limakit review asks again")
     return [done[i] for i in range(len(recipe.sources))]
 
 
