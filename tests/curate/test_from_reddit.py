@@ -256,6 +256,9 @@ def test_files_in_another_form_are_named(dumps, capsys):
     assert list(inputs(titles(subreddit="WritingPrompts"), dumps)) == ["RS_2014-05.zst"]
     told = capsys.readouterr().err
     assert "4 files, such as RS_2014-06.bz2, RS_2014-07, RS_2014-08.zst.part" in told and told.count("\n") == 1
+    (dumps / "RS_2014-05.zst").unlink()
+    with pytest.raises(UsageError, match=r"no dump of r/WritingPrompts's submissions here in a form that is read, but RS_2014-06\.bz2"):
+        inputs(titles(subreddit="WritingPrompts"), dumps)
 
 
 def test_order_is_by_score_and_id_whatever_the_files_order(dumps, tmp_path):

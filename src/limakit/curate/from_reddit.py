@@ -55,7 +55,9 @@ def _files(source: RedditSource, path: Path, of: Of) -> dict[str, Path]:
     if found and not (path.is_file() and source.use == "pairs"):  # one file has submissions or comments, not both
         return found
     names = f"{'RS' if of == 'submissions' else 'RC'}_YYYY-MM.zst or {source.subreddit}_{of}.zst"
-    raise UsageError(f"no dump of r/{source.subreddit}'s {of} here", where=path, remedy=f"name the folder that has {names}")
+    others = [] if found else unread(path, source.subreddit, of)
+    what = f"no dump of r/{source.subreddit}'s {of} here" + (f" in a form that is read, but {others[0]}" if others else "")
+    raise UsageError(what, where=path, remedy=f"name the folder that has {names}")
 
 
 def offer(source: RedditSource, path: Path, work: Work) -> Iterator[pa.RecordBatch]:
