@@ -27,7 +27,7 @@ path = "test.jsonl"
 name = "group B"
 split = "test"
 """
-FULL = 'seed = 7\nname = "tiny"\n[model]\nbase = "base"\n[train]\nepochs = 2\nmax_tokens = 8\n'
+FULL = 'seed = 1\nname = "tiny"\n[model]\nbase = "base"\n[train]\nepochs = 2\nmax_tokens = 8\n'
 
 
 @pytest.fixture

@@ -105,10 +105,9 @@ def write_pages(path: Path, world: World) -> None:
     rng = random.Random(f"limakit pages {world.seed}")
     rows = [_row(category, *page) for category, pages in PAGES.items() for page in pages]
     rng.shuffle(rows)
-    again = rows[0] | {"goal_description": "The same once more."}
     no_steps = _row("Travel", "Stay at Home", "This article has nothing to tell.", (), ("Stay at home.",))
     of_itself = _row("Travel", "Read a Map", "A map is soon read.", (("Look at it", "This article cannot tell more."),), ())
-    rows += [again, no_steps, of_itself]
+    rows += [rows[0], no_steps, of_itself]
     with atomic_file(path) as file:
         for n, row in enumerate(rows):
             line = json.dumps(row, ensure_ascii=False).encode()
