@@ -32,11 +32,6 @@ def format_problem(constraint: str, response: str) -> str | None:
     return None
 
 
-def checkable(constraint: str) -> bool:
-    """Whether every clause of a constraint is understood, so that `format_problem` decides it."""
-    return all(clause is not None for clause in _clauses(constraint))
-
-
 def _clauses(constraint: str) -> list[re.Match[str] | None]:
     parts = (part.strip().casefold() for part in re.split(r"[,;]|\band\b", constraint))
     return [_CLAUSE.fullmatch(part) for part in parts if part]
