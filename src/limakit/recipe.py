@@ -42,6 +42,17 @@ class Duplicates(Section):
     near: float = Field(0.8, ge=0.1, le=1)  # as above; 1: only equal texts
 
 
+class LoraSpec(Section):
+    """Low-rank adapters beside frozen weights (Hu et al. 2021), for those who cannot hold the whole model's gradients and moments; not the paper's way."""
+
+    rank: int = Field(16, gt=0)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    modules: list[str] = []  # names of the linear layers that get one; none named: all but the output layer
+    base: Literal["full", "nf4"] = "full"  # the frozen weights: as they are, or in 4 bits (QLoRA, Dettmers et al. 2023)
+    save: Literal["merged", "apart"] = "merged"  # each epoch as a whole model, or the adapter alone
+
+
 class TrainSpec(Section):
     """Section 3 of the paper; the defaults are its 65B settings."""
 
@@ -56,8 +67,34 @@ class TrainSpec(Section):
     loss_on: Literal["response", "all"] = "response"
     pack: bool = True
     pack_tokens: int | None = Field(None, gt=0)  # tokens in one packed row; default max_tokens
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the computation; the weights are always float32
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the computation; what is trained is always float32
+    weights: Literal["float32", "split"] = "float32"  # "split": bfloat16 and a 16-bit remainder, which together are the float32 weight
+    moments: Literal["float32", "bfloat16"] = "float32"  # AdamW's two averages
+    recompute: bool = False  # activation checkpointing: a layer's activations are computed again in the backward pass
+    compile: bool = False  # torch.compile the decoder layers
+    shard: Literal["full", "hybrid"] = "full"  # under torchrun: over all ranks, or within a node and copied over nodes
+    keep: Literal["all", "picked"] | Annotated[int, Field(gt=0)] = (
+        "all"  # weights of epochs: all, those picked and the last, or also so many newest
+    )
+    watch: list[Literal["tensorboard", "wandb"]] = []
+    lora: LoraSpec | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.weights == "split" and self.precision != "bfloat16":
+            raise ValueError('weights: "split" computes in bfloat16: set precision = "bfloat16", or weights = "float32"')
+        if self.lora is not None and self.weights == "split":
+            raise ValueError('lora: the weights are frozen and the adapters small, so weights = "split" saves nothing: leave it out')
+        return self
+
+
+class DevSpec(Section):
+    """What is looked at after every epoch, for the choice of a checkpoint (paper, section 3 and appendix B)."""
+
+    prompts: str = "data/dev.jsonl"  # answered by each epoch as [generate] samples; "" for none
+    held_out: str = "data/held_out.jsonl"  # examples on whose responses perplexity is measured, where the file is there
+    max_tokens: int | None = Field(None, gt=0)  # of a dev response; default [generate] max_tokens
 
 
 class GenerateSpec(Section):
@@ -110,6 +147,7 @@ class Recipe(Section):
     duplicates: Duplicates = Duplicates()
     decontaminate: Decontaminate = Decontaminate()
     train: TrainSpec = TrainSpec()
+    dev: DevSpec = DevSpec()
     generate: GenerateSpec = GenerateSpec()
     judge: JudgeSpec = JudgeSpec()
 
@@ -173,6 +211,7 @@ def _known_keys(loc: tuple) -> list[str]:
     sections: dict[str, type[Section]] = {
         "model": ModelSpec,
         "train": TrainSpec,
+        "dev": DevSpec,
         "generate": GenerateSpec,
         "judge": JudgeSpec,
         "duplicates": Duplicates,

@@ -39,7 +39,7 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 def leave_as_killed(folder: Path, moment: str) -> None:
     """The run folder as a kill at that moment leaves it, made by stopping a real run there."""
-    from limakit.train import checkpoint, loop
+    from limakit.train import loop, run_folder
 
     class Killed(BaseException):
         pass
@@ -49,16 +49,16 @@ def leave_as_killed(folder: Path, moment: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         if moment.startswith("in step "):
-            step, own = int(moment.removeprefix("in step ")), checkpoint.Log.append
-            patch.setattr(checkpoint.Log, "append", lambda log, row: die() if row["step"] == step else own(log, row))
+            step, own = int(moment.removeprefix("in step ")), loop.Log.append
+            patch.setattr(loop.Log, "append", lambda log, row: die() if row["step"] == step else own(log, row))
         elif moment == "between the optimiser's state and the epoch":
-            save = loop.RunFolder.save_epoch.__globals__["save_model"]
-            patch.setattr(checkpoint, "save_model", lambda part, *a: die() if "02" in part.name else save(part, *a))
+            save = loop.save_model
+            patch.setattr(loop, "save_model", lambda part, *a: die() if "02" in part.name else save(part, *a))
         elif moment == "before the old state is dropped":
-            patch.setattr(checkpoint.shutil, "rmtree", lambda path, **k: die() if Path(path).parent.name == "resume" else None)
+            patch.setattr(run_folder.shutil, "rmtree", lambda path, **k: die() if Path(path).parent.name == "resume" else None)
         elif moment == "before final":
-            patch.setattr(checkpoint.RunFolder, "finish", die)
+            patch.setattr(run_folder.RunFolder, "finish", die)
         elif moment == "before the manifest":
-            patch.setattr(checkpoint, "write_manifest", die)
+            patch.setattr(run_folder, "write_manifest", die)
         with pytest.raises(Killed):
             run(folder)

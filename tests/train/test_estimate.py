@@ -12,7 +12,7 @@ from tiny import make_model, make_workspace
 
 from limakit.model.load import load_config
 from limakit.recipe import read_recipe
-from limakit.train import checkpoint, estimate
+from limakit.train import estimate, run_folder
 from limakit.train.estimate import count, count_memory, show_plan
 from limakit.train.loop import read_training_set, train
 from limakit.workspace import find_workspace, sha256_tree
@@ -55,7 +55,7 @@ def test_the_disk_it_announces_is_what_a_run_takes_at_most(planned, capsys, monk
     workspace, recipe = planned
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": epochs})})
     most = 0
-    own = checkpoint.shutil.rmtree
+    own = run_folder.shutil.rmtree
 
     def look(path, **more):
         nonlocal most
@@ -63,7 +63,7 @@ def test_the_disk_it_announces_is_what_a_run_takes_at_most(planned, capsys, monk
             most = max(most, sum(file.stat().st_size for file in (workspace.runs / "tiny").rglob("*.safetensors")))
         own(path, **more)
 
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", look)
+    monkeypatch.setattr(run_folder.shutil, "rmtree", look)
     monkeypatch.setattr(estimate, "GIB", 1)
     show_plan(workspace, recipe)
     [line] = [line for line in capsys.readouterr().out.splitlines() if "on disk at most" in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ from ..errors import LimakitError
 from ..model.attention import attach_packing
 from ..model.chat import ChatFormat, chat_format, give_eot
 from ..model.fingerprint import fingerprint
-from ..model.load import context_length, load_causal_lm, load_config, load_tokenizer, locate, pick_device
+from ..model.load import context_length, load_causal_lm, load_config, load_tokenizer, locate
+from ..model.save import save_model
 from ..progress import Progress, say, show_table, warn
 from ..recipe import Recipe
 from ..records import Example, read_jsonl
 from ..workspace import Workspace, check_data, is_done, name_for_file, sha256_file, stage_lock, versions
-from .checkpoint import RunFolder
 from .dropout import attach_residual_dropout
 from .log import Log, readable_rows
 from .optimizer import linear_lr, make_optimizer
+from .ranks import ALONE, Ranks, joined
+from .run_folder import RunFolder
+from .state import load_state, save_state
 from .steps import Document, Prepared, Step, plan_steps, prepare
 from .update import run_steps
 
@@ -46,31 +50,52 @@ class TrainingSet:
         return max(len(document.ids) for document in self.documents)
 
 
-def train(workspace: Workspace, recipe: Recipe) -> list[Path]:
+@dataclass(frozen=True)
+class Epoch:
+    """What is looked at when an epoch has ended: the model in memory, as it will be written to `folder`."""
+
+    number: int
+    model: Any
+    chat: ChatFormat
+    folder: Path  # the run's, runs/NAME
+    ranks: Ranks
+
+
+def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], None] | None = None) -> list[Path]:
     """Fine-tune the base on data/train.jsonl into runs/NAME/; goes on from the newest complete epoch. Returns what it wrote.
+
+    `each_epoch` is called on every rank after the last step of an epoch and before the epoch is written, so that a resumed run calls it again
+    for an epoch that was not.
 
     Raises LimakitError for a missing or empty set, a model that cannot be loaded, packed or checked, a run folder of other settings, a
     loss that is not finite, and a disk that is full.
     """
-    spec = recipe.train
-    device = pick_device(spec.device)
-    data = read_training_set(workspace, recipe)
-    run = run_folder(workspace, recipe, device)
-    with stage_lock(run.path, "train"):
-        if is_done(run.manifest, settings=run.settings, inputs=run.inputs):
-            say(f"{workspace.relative(run.path)} is finished: {len(data.steps)} steps with these settings and this data; nothing to do")
-            return []
-        run.claim()
-        done = run.newest_epoch(spec.epochs)
-        if done < spec.epochs:
-            _train_from(done, run, workspace, recipe, data, device)
-        run.finish(spec.epochs, len(data.steps))
+    with joined(recipe.train.device) as ranks:
+        data = read_training_set(workspace, recipe, ranks)
+        run = run_folder(workspace, recipe, ranks.device)
+        with stage_lock(run.path, "train"):
+            if is_done(run.manifest, settings=run.settings, inputs=run.inputs):
+                say(f"{workspace.relative(run.path)} is finished: {len(data.steps)} steps with these settings and this data; nothing to do")
+                return []
+            run.claim()
+            done = run.newest_epoch(recipe.train.epochs)
+            if done < recipe.train.epochs:
+                _train_from(done, run, workspace, recipe, data, ranks, each_epoch)
+            run.finish(recipe.train.epochs, len(data.steps))
     return [run.final, run.log]
 
 
-def _train_from(done: int, run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet, device: torch.device) -> None:
+def _train_from(
+    done: int,
+    run: RunFolder,
+    workspace: Workspace,
+    recipe: Recipe,
+    data: TrainingSet,
+    ranks: Ranks,
+    each_epoch: Callable[[Epoch], None] | None,
+) -> None:
     """Train the epochs after `done`."""
-    spec = recipe.train
+    spec, device = recipe.train, ranks.device
     if data.prepared.trimmed:
         warn(trim_note(data.prepared, spec.max_tokens, SHOWN_IDS))
     if done:
@@ -90,7 +115,7 @@ def _train_from(done: int, run: RunFolder, workspace: Workspace, recipe: Recipe,
     # AdamW, and its state if this is a resume
     optimizer = make_optimizer(model, spec.betas, spec.weight_decay)
     if done:
-        run.restore(done, model, optimizer)
+        load_state(run.state(done), model, optimizer, run.remedy)
 
     # the steps that are left
     total = len(data.steps)
@@ -100,7 +125,13 @@ def _train_from(done: int, run: RunFolder, workspace: Workspace, recipe: Recipe,
     rows = run_steps(
         model, optimizer, data.documents, left,
         lr=lambda step: linear_lr(spec.lr, step, total), clip_norm=spec.clip_norm, seed=recipe.seed, packed=spec.pack, precision=spec.precision,
+        ranks=ranks,
     )  # fmt: skip
+
+    def write_weights(part: Path) -> None:
+        with native.restored():  # the saved config keeps the base's own rates
+            save_model(part, model, data.chat)
+
     try:
         with Progress("train", total, "steps") as bar:
             bar.skip(total - len(left))
@@ -112,7 +143,9 @@ def _train_from(done: int, run: RunFolder, workspace: Workspace, recipe: Recipe,
                 bar.advance(1, epoch=str(row.epoch), loss=f"{row.loss:.3f}", **{"tokens/s": f"{row.tokens / seconds:,.0f}"})
                 if step.last_of_epoch:
                     log.sync()
-                    run.save_epoch(step.epoch, model, data.chat, optimizer, native)
+                    if each_epoch is not None:
+                        each_epoch(Epoch(step.epoch, model, data.chat, run.path, ranks))
+                    run.save_epoch(step.epoch, weights=write_weights, state=lambda part: save_state(part, model, optimizer))
                 started = time.perf_counter()
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # the latter is the CPU's
@@ -126,8 +159,8 @@ def _train_from(done: int, run: RunFolder, workspace: Workspace, recipe: Recipe,
         times.close()
 
 
-def read_training_set(workspace: Workspace, recipe: Recipe) -> TrainingSet:
-    """Read, encode, trim and plan; no weights are needed."""
+def read_training_set(workspace: Workspace, recipe: Recipe, ranks: Ranks = ALONE) -> TrainingSet:
+    """Read, encode, trim and plan for this rank; no weights are needed."""
     spec, model = recipe.train, recipe.model
     where: dict[str, Any] = {"root": workspace.root, "revision": model.revision, "trust_remote_code": model.trust_remote_code}
     path = workspace.data / "train.jsonl"
@@ -144,6 +177,7 @@ def read_training_set(workspace: Workspace, recipe: Recipe) -> TrainingSet:
     steps = plan_steps(
         [len(document.ids) for document in prepared.documents],
         epochs=spec.epochs, batch_examples=spec.batch_examples, budget=spec.pack_tokens or spec.max_tokens, pack=spec.pack, seed=recipe.seed,
+        rank=ranks.rank, ranks=ranks.size,
     )  # fmt: skip
     return TrainingSet(chat, prepared, steps)
 

@@ -30,16 +30,19 @@ class Document:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: numbered from 1 over the whole run; rows of indices into the documents."""
+    """One optimiser step as one rank takes it: numbered from 1 over the whole run; rows of indices into the documents."""
 
     number: int
     epoch: int
     last_of_epoch: bool
     rows: tuple[tuple[int, ...], ...]
+    elsewhere: tuple[int, ...] = ()  # the step's examples that other ranks have
+    idle: int = 0  # rows that this rank has fewer than the rank with the most: all have to run equally many
 
     @property
     def examples(self) -> list[int]:
-        return sorted(i for row in self.rows for i in row)
+        """All of the step, on whichever rank."""
+        return sorted([*(i for row in self.rows for i in row), *self.elsewhere])
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,39 @@ def pack_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return rows
 
 
-def plan_steps(lengths: Sequence[int], *, epochs: int, batch_examples: int, budget: int, pack: bool, seed: int) -> list[Step]:
-    """Every step of a run over documents of these lengths: epochs * ceil(n / batch_examples) of them."""
+def share(lengths: Sequence[int], ranks: int) -> list[list[int]]:
+    """Indices of `lengths` for each rank, balanced by tokens: longest first, each to the rank that has the fewest so far."""
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        rank = min(range(ranks), key=lambda r: (loads[r], r))
+        shares[rank].append(i)
+        loads[rank] += lengths[i]
+    return [sorted(indices) for indices in shares]
+
+
+def plan_steps(
+    lengths: Sequence[int], *, epochs: int, batch_examples: int, budget: int, pack: bool, seed: int, rank: int = 0, ranks: int = 1
+) -> list[Step]:
+    """Every step of a run over documents of these lengths, as `rank` of `ranks` takes it: epochs * ceil(n / batch_examples) of them.
+
+    Which examples a step has does not depend on the ranks, nor on the packing.
+    """
     steps: list[Step] = []
     for epoch in range(1, epochs + 1):
         order = epoch_order(len(lengths), seed, epoch)
         for start in range(0, len(order), batch_examples):
             batch = order[start : start + batch_examples]
-            rows = pack_rows([lengths[i] for i in batch], budget) if pack else [[k] for k in range(len(batch))]
-            indices = tuple(tuple(batch[k] for k in row) for row in rows)
-            steps.append(Step(len(steps) + 1, epoch, start + batch_examples >= len(order), indices))
+            shares = [[batch[k] for k in own] for own in share([lengths[i] for i in batch], ranks)] if ranks > 1 else [batch]
+            packed = [_rows(own, lengths, budget if pack else None) for own in shares]
+            elsewhere = tuple(i for other, own in enumerate(shares) if other != rank for i in own)
+            idle = max(map(len, packed)) - len(packed[rank])
+            steps.append(Step(len(steps) + 1, epoch, start + batch_examples >= len(order), packed[rank], elsewhere, idle))
     return steps
+
+
+def _rows(indices: Sequence[int], lengths: Sequence[int], budget: int | None) -> tuple[tuple[int, ...], ...]:
+    """The documents in rows, packed under a budget or (None) one a row."""
+    if budget is None:
+        return tuple((i,) for i in indices)
+    return tuple(tuple(indices[k] for k in row) for row in pack_rows([lengths[i] for i in indices], budget))

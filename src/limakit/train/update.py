@@ -13,6 +13,7 @@ import torch
 from ..errors import LimakitError
 from ..model.loss import row_loss
 from .optimizer import clip, set_lr
+from .ranks import ALONE, Ranks
 from .steps import Document, Step
 
 
@@ -35,9 +36,11 @@ def step_seed(seed: int, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/step/{step}".encode()).digest()[:8], "big") >> 1
 
 
-def add_gradients(model: Any, documents: Sequence[Document], step: Step, *, packed: bool, precision: str = "float32") -> float:
+def add_gradients(
+    model: Any, documents: Sequence[Document], step: Step, *, packed: bool, precision: str = "float32", ranks: Ranks = ALONE
+) -> float:
     """Add the gradients of the step's loss to the parameters' and return the loss: the sum over all the step's target tokens divided by
-    their number, whichever rows they lie in (promise 1)."""
+    their number, whichever rows and ranks they lie in (promise 1)."""
     total = sum(documents[i].target_tokens for i in step.examples)
     if total == 0:
         raise LimakitError(f"step {step.number} has no target token at all", remedy="leave out examples without a response")
@@ -46,9 +49,12 @@ def add_gradients(model: Any, documents: Sequence[Document], step: Step, *, pack
         loss = row_loss(
             model, [documents[i].ids for i in row], [documents[i].target for i in row], packed=packed, precision=precision
         )  # fmt: skip
-        (loss / total).backward()
+        (loss * (ranks.size / total)).backward()  # FSDP takes the mean over the ranks
         parts.append(loss.detach())
-    return float(torch.stack(parts).double().sum()) / total
+    for _ in range(step.idle):  # the other ranks wait for this one in every row: a short one that adds nothing
+        ids = documents[step.examples[0]].ids[:2]
+        (row_loss(model, [ids], [(False, True)], packed=packed, precision=precision) * 0.0).backward()
+    return ranks.total(float(torch.stack(parts).double().sum()) if parts else 0.0)[0] / total
 
 
 def take_step(
@@ -62,13 +68,14 @@ def take_step(
     seed: int,
     packed: bool,
     precision: str = "float32",
+    ranks: Ranks = ALONE,
 ) -> StepLog:
     """One update of the model, in place. Raises LimakitError, naming the step and its examples, before a loss or gradient that is not
     finite reaches the weights."""
     model.train()
-    torch.manual_seed(step_seed(seed, step.number))
+    torch.manual_seed(step_seed(seed, step.number) + ranks.rank)
     optimizer.zero_grad(set_to_none=True)
-    loss = add_gradients(model, documents, step, packed=packed, precision=precision)
+    loss = add_gradients(model, documents, step, packed=packed, precision=precision, ranks=ranks)
     norm = clip([p for group in optimizer.param_groups for p in group["params"] if p.grad is not None], clip_norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         ids = ", ".join(documents[i].id for i in step.examples)
@@ -93,9 +100,10 @@ def run_steps(
     seed: int,
     packed: bool,
     precision: str = "float32",
+    ranks: Ranks = ALONE,
 ) -> Iterator[StepLog]:
     """Take the steps one by one; `lr` gives the learning rate of a step number. The model is trained in place."""
     for step in steps:
         yield take_step(
-            model, optimizer, documents, step, lr=lr(step.number), clip_norm=clip_norm, seed=seed, packed=packed, precision=precision
+            model, optimizer, documents, step, lr=lr(step.number), clip_norm=clip_norm, seed=seed, packed=packed, precision=precision, ranks=ranks
         )  # fmt: skip

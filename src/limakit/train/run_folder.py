@@ -17,23 +17,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from ..errors import LimakitError
-from ..model.chat import ChatFormat
-from ..model.save import rust_io_errors, save_model
 from ..progress import warn
 from ..workspace import atomic_dir, sha256_file, sha256_tree, write_json, write_manifest
 from .log import Log
-from .native import NativeRates
-from .optimizer import optimizer_tensors, parameters_with_state, restore_optimizer
 
 SUMS = "sha256.json"
 
@@ -85,7 +77,7 @@ class RunFolder:
             differences = [line for key in ("settings", "inputs") for line in _differences(before[key], now[key])]
             elsewhere = list(_differences(before["environment"], now["environment"]))
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
-            raise LimakitError("is gone or not readable", where=path, remedy=self._remedy) from None
+            raise LimakitError("is gone or not readable", where=path, remedy=self.remedy) from None
         if differences:
             shown = "\n".join(f"  {line}" for line in differences)
             raise LimakitError(
@@ -102,24 +94,21 @@ class RunFolder:
         whole = epochs if self.manifest.exists() else max(here, default=0)
         gone = [n for n in range(1, whole + 1) if n not in here]
         if gone:
-            raise LimakitError("is gone", where=self.epoch(gone[0]), remedy=self._remedy)
+            raise LimakitError("is gone", where=self.epoch(gone[0]), remedy=self.remedy)
         if here and here[-1] >= epochs:
             return epochs
         both = [n for n in here if self.state(n).is_dir()]
         if here and not both:
-            raise LimakitError("has epochs but no optimiser state to go on from (resume/)", where=self.path, remedy=self._remedy)
+            raise LimakitError("has epochs but no optimiser state to go on from (resume/)", where=self.path, remedy=self.remedy)
         return max(both, default=0)
 
-    def save_epoch(self, number: int, model: Any, chat: ChatFormat, optimizer: torch.optim.AdamW, native: NativeRates) -> None:
-        """Write the epoch and its optimiser state, then drop the states of other epochs. The saved config keeps the base's own rates."""
+    def save_epoch(self, number: int, *, weights: Callable[[Path], None], state: Callable[[Path], None]) -> None:
+        """Write the optimiser's state, then the epoch, each by the function given for it; then drop the states of other epochs."""
         with atomic_dir(self.state(number)) as part:
-            with rust_io_errors():
-                save_file(optimizer_tensors(model, optimizer), part / "optimizer.safetensors")
-            write_json(part / "parameters.json", parameters_with_state(model, optimizer))
+            state(part)
             write_json(part / SUMS, sha256_tree(part))
         with atomic_dir(self.epoch(number)) as part:
-            with native.restored():
-                save_model(part, model, chat)
+            weights(part)
             write_json(part / SUMS, sha256_tree(part))
         for old in (self.path / "resume").iterdir():
             if old != self.state(number):
@@ -129,15 +118,6 @@ class RunFolder:
         """That an epoch and its state are what was written. Raises LimakitError naming the file that is not."""
         self._hashes(self.epoch(number))
         self._hashes(self.state(number))
-
-    def restore(self, number: int, model: Any, optimizer: torch.optim.AdamW) -> None:
-        """Load the optimiser's state of an epoch. Raises LimakitError if it is unreadable or not that of this model."""
-        path = self.state(number) / "optimizer.safetensors"
-        try:
-            names = json.loads((self.state(number) / "parameters.json").read_bytes())
-            restore_optimizer(model, optimizer, load_file(path), names)
-        except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
-            raise LimakitError(f"cannot read the optimiser's state: {error}", where=path, remedy=self._remedy) from error
 
     def finish(self, epochs: int, steps: int) -> None:
         """final/ and, last of all, the manifest; nothing is needed to resume any more.
@@ -152,7 +132,7 @@ class RunFolder:
         outputs |= {f"final/{name}": digest for name, digest in last.items()}
         for name, digest in self._manifest_outputs().items():
             if outputs.get(name, digest) != digest:
-                raise LimakitError("is not what the finished run wrote (manifest.json)", where=self.path / name, remedy=self._remedy)
+                raise LimakitError("is not what the finished run wrote (manifest.json)", where=self.path / name, remedy=self.remedy)
         with atomic_dir(self.final) as part:
             for name in last:
                 (part / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +143,7 @@ class RunFolder:
         )  # fmt: skip
 
     @property
-    def _remedy(self) -> str:
+    def remedy(self) -> str:
         return f"put back an undamaged copy, or remove {self.path} and train again"
 
     def _epochs(self) -> list[int]:
@@ -174,12 +154,12 @@ class RunFolder:
         try:
             written = dict(json.loads((folder / SUMS).read_bytes()))
         except (OSError, ValueError, TypeError):
-            raise LimakitError("is gone or not readable", where=folder / SUMS, remedy=self._remedy) from None
+            raise LimakitError("is gone or not readable", where=folder / SUMS, remedy=self.remedy) from None
         for name, digest in written.items():
             if not (folder / name).is_file():
-                raise LimakitError("is gone", where=folder / name, remedy=self._remedy)
+                raise LimakitError("is gone", where=folder / name, remedy=self.remedy)
             if sha256_file(folder / name) != digest:
-                raise LimakitError("is damaged: its bytes are not those that were written", where=folder / name, remedy=self._remedy)
+                raise LimakitError("is damaged: its bytes are not those that were written", where=folder / name, remedy=self.remedy)
         return written
 
     def _manifest_outputs(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tiny import make_tokenizer, make_workspace, save_base
 from transformers import AutoModelForCausalLM, Gemma3Config
 
 from limakit.errors import LimakitError
-from limakit.train import checkpoint, log
+from limakit.train import log, run_folder
 from limakit.train.log import Log, readable_rows
 
 
@@ -203,9 +203,9 @@ def test_a_disk_that_fills_while_the_last_epoch_is_copied_is_one_message(finishe
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "link", no_link)
+    monkeypatch.setattr(run_folder.os, "link", no_link)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint.shutil, "copy2", full)
+        patch.setattr(run_folder.shutil, "copy2", full)
         with pytest.raises(LimakitError, match="final: cannot write: No space left on device; nothing") as caught:
             run(folder)
     assert "free some space" in caught.value.remedy
