@@ -47,6 +47,8 @@ _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # a file called json.py in the folder where the command runs is no module of the processes that it starts
     "PYTHONSAFEPATH": "1",
+    # each process has a core; NumPy's BLAS, which no task uses, would start a thread for every core in each of them, and these spin when they start
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 
