@@ -29,16 +29,21 @@ class Log:
     def __init__(self, path: Path, keep: int):
         self.path = path
         here = readable_rows(path)
+        self._remedy = f"put back an undamaged copy, or remove {path.parent} and train again"
         if here < keep:
-            raise LimakitError(
-                f"has {here} readable rows, but the newest epoch ends at step {keep}",
-                where=path,
-                remedy=f"put back an undamaged copy, or remove {path.parent} and train again",
-            )
+            raise LimakitError(f"has {here} readable rows, but the newest epoch ends at step {keep}", where=path, remedy=self._remedy)
         lines = path.read_bytes().split(b"\n")[:keep] if keep else []
+        self._kept = lines
         with atomic_file(path) as file:
             file.write(b"".join(line + b"\n" for line in lines))
         self._file: BinaryIO = open(path, "ab")  # noqa: SIM115 (open as long as the run)
+
+    def kept(self, row: int, key: str) -> float:
+        """A number of a row that was kept, counted from 1. Raises LimakitError where the row has none."""
+        value = json.loads(self._kept[row - 1]).get(key)
+        if not isinstance(value, int | float):
+            raise LimakitError(f"row {row} has no {key}", where=self.path, remedy=self._remedy)
+        return float(value)
 
     def append(self, row: dict[str, Any]) -> None:
         try:

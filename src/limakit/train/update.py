@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from ..errors import LimakitError
 from ..model.loss import row_loss
+from .alarm import FirstStep, refuse_epoch, refuse_step
 from .optimizer import clip, set_lr
 from .ranks import ALONE, Ranks
 from .steps import Document, Step
@@ -69,19 +69,18 @@ def take_step(
     packed: bool,
     precision: str = "float32",
     ranks: Ranks = ALONE,
+    first: FirstStep | None = None,
 ) -> StepLog:
     """One update of the model, in place. Raises LimakitError, naming the step and its examples, before a loss or gradient that is not
-    finite reaches the weights."""
+    finite, or a loss that has run away from the `first` step's, reaches the weights."""
     model.train()
     torch.manual_seed(step_seed(seed, step.number) + ranks.rank)
     optimizer.zero_grad(set_to_none=True)
     loss = add_gradients(model, documents, step, packed=packed, precision=precision, ranks=ranks)
-    norm = clip([p for group in optimizer.param_groups for p in group["params"] if p.grad is not None], clip_norm)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        ids = ", ".join(documents[i].id for i in step.examples)
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm} (the loss {loss:.4g})"
-        remedy = 'lower lr, look at these examples for text that is not language, or try precision = "float32"'
-        raise LimakitError(f"step {step.number}: {what}; its examples: {ids}", remedy=remedy)
+    norm = clip(optimizer, clip_norm)
+    refuse_step(
+        model, documents, step, loss=loss, norm=norm, lr=lr, first=first, packed=packed, precision=precision, ranks=ranks
+    )  # fmt: skip
     set_lr(optimizer, lr)
     optimizer.step()
     chosen = [documents[i] for i in step.examples]
@@ -101,9 +100,19 @@ def run_steps(
     packed: bool,
     precision: str = "float32",
     ranks: Ranks = ALONE,
+    first: FirstStep | None = None,
 ) -> Iterator[StepLog]:
-    """Take the steps one by one; `lr` gives the learning rate of a step number. The model is trained in place."""
+    """Take the steps one by one; `lr` gives the learning rate of a step number. The model is trained in place.
+
+    `first` is the run's first step where this goes on after it. Raises LimakitError where the training goes wrong (alarm.py); the last
+    row of an epoch comes only after the model has been found fit to be written.
+    """
     for step in steps:
-        yield take_step(
-            model, optimizer, documents, step, lr=lr(step.number), clip_norm=clip_norm, seed=seed, packed=packed, precision=precision, ranks=ranks
+        row = take_step(
+            model, optimizer, documents, step,
+            lr=lr(step.number), clip_norm=clip_norm, seed=seed, packed=packed, precision=precision, ranks=ranks, first=first,
         )  # fmt: skip
+        first = first or FirstStep(step, row.loss)
+        if step.last_of_epoch:
+            refuse_epoch(model, documents, step, lr=row.lr, first=first, packed=packed, precision=precision, ranks=ranks)
+        yield row
