@@ -84,6 +84,10 @@ class TrainSpec(Section):
     def _goes_together(self) -> Self:
         if self.weights == "split" and self.precision != "bfloat16":
             raise ValueError('weights: "split" computes in bfloat16: set precision = "bfloat16", or weights = "float32"')
+        if self.moments == "bfloat16" and max(self.betas) > 0.99:
+            raise ValueError(
+                'moments: bfloat16 cannot hold an average that moves by under 1 % a step: lower betas, or set moments = "float32"'
+            )
         if self.lora is not None and self.weights == "split":
             raise ValueError('lora: the weights are frozen and the adapters small, so weights = "split" saves nothing: leave it out')
         return self

@@ -141,9 +141,11 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(was)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 computation over float32 weights, or nothing for float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+def autocast(model: Any, precision: str) -> torch.autocast:
+    """bfloat16 computation over float32 weights; nothing for float32, and where all weights are bfloat16: there is nothing to cast then."""
+    device = next(model.parameters()).device
+    casts = precision == "bfloat16" and any(p.dtype != torch.bfloat16 for p in model.parameters())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=casts)
 
 
 def attach_packing(model: Any, precision: str = "float32", *, longest: int) -> None:
@@ -178,7 +180,7 @@ def _packing_problem(model: Any, implementation: str, precision: str, longest: i
     looks = [torch.linspace(0, n - 1, min(n, CHECKED), device=device).long() for n in lengths]
     starts = [0, lengths[0], lengths[0] + lengths[1]]
     try:
-        with evaluating(model), autocast(device, precision):
+        with evaluating(model), autocast(model, precision):
             apart = [_logits_at(model, ids_BL, look, {"use_cache": False}) for ids_BL, look in zip(documents, looks, strict=True)]
             model.set_attn_implementation(implementation)
             row_BL, look = torch.cat(documents, dim=1), torch.cat([look + start for look, start in zip(looks, starts, strict=True)])

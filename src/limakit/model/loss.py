@@ -42,7 +42,7 @@ def row_loss(
     selects = "logits_to_keep" in inspect.signature(model.forward).parameters
     if selects:
         inputs["logits_to_keep"] = positions - 1
-    with autocast(device, precision):
+    with autocast(model, precision):
         logits_BTV = model(input_ids=ids_BL, **inputs).logits
     logits_TV = logits_BTV[0] if selects else logits_BTV[0, positions - 1]
     return F.cross_entropy(logits_TV.float(), ids_BL[0, positions], reduction="sum")

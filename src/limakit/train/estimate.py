@@ -116,7 +116,7 @@ def measure(model: Any, data: TrainingSet, spec: TrainSpec) -> Speed:
     """Run the first step's rows, forward and backward, for some seconds, and one update with a learning rate of 0."""
     step = data.steps[0]
     device = next(model.parameters()).device
-    optimizer = make_optimizer(model, spec.betas, spec.weight_decay)
+    optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=spec.weights, moments=spec.moments)
     model.train()
 
     def run(rows: tuple[tuple[int, ...], ...]) -> float:
@@ -128,7 +128,7 @@ def measure(model: Any, data: TrainingSet, spec: TrainSpec) -> Speed:
 
     def update() -> float:
         started = time.perf_counter()
-        clip(list(model.parameters()), spec.clip_norm)
+        clip(optimizer, spec.clip_norm)
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -113,7 +113,7 @@ def _train_from(
         attach_packing(model, spec.precision, longest=data.longest)
 
     # AdamW, and its state if this is a resume
-    optimizer = make_optimizer(model, spec.betas, spec.weight_decay)
+    optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=spec.weights, moments=spec.moments)
     if done:
         load_state(run.state(done), model, optimizer, run.remedy)
 
