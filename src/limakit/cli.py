@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -372,7 +373,11 @@ def main() -> None:
             raise
         from .progress import visible  # a message may quote a file
 
-        print("\n".join(visible(line) for line in f"limakit: {_message(error)}".split("\n")), file=sys.stderr)
+        rank = next((f"{note}: " for note in getattr(error, "__notes__", []) if note.startswith("rank ")), "")  # train/ranks.py
+        if not rank and os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(5)  # what fails before the ranks have met fails in each of them: the first on each machine tells it and ends the others
+        else:
+            print("\n".join(visible(line) for line in f"limakit: {rank}{_message(error)}".split("\n")), file=sys.stderr, flush=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -28,8 +29,22 @@ _ESCAPES = {code: f"\\u{code:04x}" for code in (0x7F, *_CODES)}
 _VISIBLE = str.maketrans(_ESCAPES | _PICTURES)
 
 
+_muted = False
+
+
+@contextmanager
+def muted(yes: bool = True) -> Iterator[None]:
+    """Nothing of this module shows anything for a block: of processes that work together one speaks."""
+    global _muted
+    before, _muted = _muted, yes or _muted
+    try:
+        yield
+    finally:
+        _muted = before
+
+
 def _silent() -> bool:
-    return os.environ.get("LIMAKIT_PROGRESS") == "0"
+    return _muted or os.environ.get("LIMAKIT_PROGRESS") == "0"
 
 
 def duration(seconds: float) -> str:
@@ -102,12 +117,14 @@ def track(items: Iterable[T], label: str, total: int | None = None, unit: str = 
 
 def say(text: str) -> None:
     """A line of result on stdout, as it is (no markup)."""
-    print(text, flush=True)
+    if not _muted:
+        print(text, flush=True)
 
 
 def warn(text: str) -> None:
     """Something the user should know, on stderr."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    if not _muted:
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:
@@ -125,6 +142,8 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
     Title, columns and cells are text, never markup, and what would act on the terminal is made visible. Only the title may have lines.
     """
+    if _muted:
+        return
     heading = "\n".join(visible(line) for line in title.split("\n"))
     table = Table(title=escape(heading), title_justify="left", title_style="bold", header_style="")
     for i, column in enumerate(columns):
