@@ -43,7 +43,8 @@ def _quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def _refusal(what: str, name: str, error: Exception) -> LimakitError:
+def refusal(what: str, name: str, error: Exception) -> LimakitError:
+    """What a user reads where transformers or safetensors gave up."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[0][:300] if lines and not isinstance(error, KeyError) else f"unreadable ({type(error).__name__} {error})"
     if "is not a local folder" in str(error) or "offline" in str(error).lower() or "couldn't connect" in str(error).lower():
@@ -65,7 +66,7 @@ def load_config(name: str, *, root: Path | None = None, revision: str | None = N
     except (MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:  # transformers raises whatever its parsers raise
-        raise _refusal("the model's configuration", name, error) from error
+        raise refusal("the model's configuration", name, error) from error
 
 
 def load_tokenizer(name: str, *, root: Path | None = None, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -77,7 +78,7 @@ def load_tokenizer(name: str, *, root: Path | None = None, revision: str | None 
     except (MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:
-        raise _refusal("the tokenizer", name, error) from error
+        raise refusal("the tokenizer", name, error) from error
 
 
 def load_causal_lm(
@@ -109,7 +110,7 @@ def load_causal_lm(
     except (MemoryError, ModuleNotFoundError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise _refusal("the model", name, error) from error
+        raise refusal("the model", name, error) from error
     missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
