@@ -48,7 +48,7 @@ class Stream:
     model: str
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def decode(
     model: Any,
     rows: Sequence[Row],
@@ -58,22 +58,35 @@ def decode(
     sampling: Sampling,
     stream: Stream,
     batch: int,
+    halve: bool = True,
     on_step: Callable[[int], None] = lambda tokens: None,
 ) -> Iterator[Row]:
     """Yield each row once it has ended: with a stop id (kept as the last of `generated`), max_tokens, or a full context.
 
-    Rows of similar length go together, `batch` at a time; a row that has ended leaves its batch. `on_step(n)` tells of n new tokens.
+    Rows of similar length go together, `batch` at a time; a row that has ended leaves its batch. `on_step(n)` tells of n new tokens. A batch
+    that the GPU's memory does not hold is begun again in halves, which changes no text; not with `halve` False, where other ranks run in step.
     Raises LimakitError for a model whose cache or padding works in another way, for logits that are not numbers, naming the prompt, and when the
-    GPU's memory does not hold a batch.
+    memory does not hold a single row. No gradients, but not inference mode: a model in training may keep a tensor that is made here.
     """
     ordered = sorted(rows, key=lambda row: (len(row.prompt), row.prompt_id, row.sample))
     if not _rows_can_leave(model):
         raise LimakitError(NOT_ITS_OWN, where=model_name(model), remedy=OTHER_TOOL)
-    try:
-        for start in range(0, len(ordered), batch):
-            yield from _decode_batch(model, list(ordered[start : start + batch]), stop_ids, max_tokens, sampling, stream, on_step)
-    except torch.OutOfMemoryError:
-        raise LimakitError("the GPU's memory does not hold a batch", remedy=f"lower generate.batch in the recipe (now {batch})") from None
+    while ordered:
+        now, ordered = ordered[:batch], ordered[batch:]
+        try:
+            yield from _decode_batch(model, list(now), stop_ids, max_tokens, sampling, stream, on_step)
+        except torch.OutOfMemoryError:
+            open_ = [row for row in now if not row.finish]
+            if not halve or len(open_) < 2:
+                raise LimakitError(
+                    "the GPU's memory does not hold a batch", remedy=f"lower generate.batch in the recipe (now {batch})"
+                ) from None
+        else:
+            continue
+        torch.cuda.empty_cache()
+        for row in open_:
+            row.generated.clear()
+        batch, ordered = (len(open_) + 1) // 2, open_ + ordered
 
 
 def _decode_batch(

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..choice import checkpoint_of
 from ..errors import LimakitError
 from ..model.chat import ChatFormat, chat_format
 from ..model.fingerprint import fingerprint
@@ -28,19 +29,20 @@ from .sampling import Sampling
 def generate(workspace: Workspace, recipe: Recipe, *, model: str | None, name: str | None) -> list[Path]:
     """Answer every prompt of generate.prompts `samples` times; returns [responses/NAME.jsonl, its manifest].
 
-    `model` is a folder (relative to the workspace) or a hub id, default runs/NAME/final of the recipe. `name` is what the responses call
-    it, default the recipe's name, or the folder's. A model whose tokenizer knows EOT is answered in the chat format; any other is a base
+    `model` is a folder (relative to the workspace) or a hub id, default the recipe's chosen epoch, or its last. `name` is what the responses
+    call it, default the recipe's name, or the folder's. A model whose tokenizer knows EOT is answered in the chat format; any other is a base
     model and goes on with the plain text of the prompt.
 
     Raises LimakitError for missing or empty prompts, a checkpoint that is not there or cannot be read, and a prompt that fills the model's
     context, before anything is generated.
     """
     spec = recipe.generate
-    checkpoint = model if model is not None else str(Path("runs") / name_for_file(recipe.name) / "final")
-    if model is None and not workspace.path(checkpoint).is_dir():
-        remedy = "run limakit train, or name a checkpoint with --model"
-        raise LimakitError("no trained checkpoint", where=workspace.path(checkpoint), remedy=remedy)
+    chosen = checkpoint_of(workspace, recipe.name) if model is None else None
+    checkpoint = model if chosen is None else workspace.relative(chosen.folder)
+    assert checkpoint is not None
     name = name or (recipe.name if model is None else _name_of(workspace, checkpoint))
+    if chosen is not None:
+        say(f"{name}: {checkpoint} ({chosen.said})")
     path = workspace.responses / f"{name_for_file(name)}.jsonl"
     manifest = path.with_suffix(".manifest.json")
     prompts = _prompts(workspace, spec.prompts)
@@ -82,7 +84,7 @@ def generate(workspace: Workspace, recipe: Recipe, *, model: str | None, name: s
                     sampling=Sampling(spec.temperature, spec.top_p, spec.repetition_penalty), stream=Stream(recipe.seed, name),
                 )  # fmt: skip
                 for row in decoded:
-                    response = _response(row, name, recipe.seed, tokenizer, chat, stops)
+                    response = as_response(row, name, recipe.seed, tokenizer, chat, stops)
                     _keep(resume, response)
                     done[row.prompt_id, row.sample] = response
                     bar.advance(tokens_per_s=speed.text())
@@ -179,7 +181,8 @@ def _stop_ids(model: Any, tokenizer: Any, chat: ChatFormat | None) -> frozenset[
     return frozenset(i for i in ids if i is not None)
 
 
-def _response(row: Row, name: str, seed: int, tokenizer: Any, chat: ChatFormat | None, stops: frozenset[int]) -> Response:
+def as_response(row: Row, name: str, seed: int, tokenizer: Any, chat: ChatFormat | None, stops: frozenset[int]) -> Response:
+    """What `decode` made of a prompt, as a record; the stop token is no text."""
     ids = row.generated[:-1] if row.generated[-1] in stops else row.generated
     text = chat.decode(ids) if chat else tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     assert row.finish is not None

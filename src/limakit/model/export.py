@@ -7,9 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
+from ..choice import checkpoint_of
 from ..errors import LimakitError, UsageError
+from ..progress import say
 from ..recipe import Recipe
-from ..workspace import PARTIAL, Workspace, atomic_dir, name_for_file, write_text
+from ..workspace import PARTIAL, Workspace, atomic_dir, write_text
 from .card import model_card
 from .chat import chat_format, chat_template
 from .load import find_folder, load_causal_lm, load_tokenizer
@@ -17,7 +19,7 @@ from .save import save_model, stop_at_eot
 
 
 def export(workspace: Workspace, recipe: Recipe, folder: Path, checkpoint: Path | None = None) -> None:
-    """Write `checkpoint` (default: this recipe's final one; a path in the workspace, or else from here) to `folder`: safetensors, tokenizer, chat template, generation config that stops at
+    """Write `checkpoint` (default: this recipe's chosen epoch, or its last; a path in the workspace, or else from here) to `folder`: safetensors, tokenizer, chat template, generation config that stops at
     EOT and samples as the recipe does, and a model card.
 
     Raises UsageError for a folder that is not empty, LimakitError for a checkpoint that is absent, unreadable or not a chat model.
@@ -25,11 +27,14 @@ def export(workspace: Workspace, recipe: Recipe, folder: Path, checkpoint: Path 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("is there already and not empty", where=folder, remedy="name a new folder; nothing was touched")
-    wanted = checkpoint if checkpoint is not None else Path("runs") / name_for_file(recipe.name) / "final"
-    source = find_folder(wanted, workspace.root)
+    if checkpoint is None:
+        chosen = checkpoint_of(workspace, recipe.name)
+        say(f"{workspace.relative(chosen.folder)} ({chosen.said})")
+        source: Path | None = chosen.folder
+    else:
+        source = find_folder(checkpoint, workspace.root)
     if source is None:
-        remedy = "run limakit train first" if checkpoint is None else "name a folder such as runs/NAME/epochs/07"
-        raise LimakitError("no such checkpoint", where=wanted, remedy=remedy)
+        raise LimakitError("no such checkpoint", where=checkpoint, remedy="name a folder such as runs/NAME/epochs/07")
     tokenizer = load_tokenizer(str(source), trust_remote_code=recipe.model.trust_remote_code)
     chat = chat_format(tokenizer)
     if chat is None:

@@ -4,12 +4,16 @@
               log.jsonl       a row a step, the same for every run of the same settings (on CPU)
               times.jsonl     wall clock, apart from the log because it never repeats
               epochs/NN/      a model folder that plain transformers loads; whole or absent
+              dropped.json    epochs whose weights went by the recipe's train.keep, and the hashes they had; their rows in log.jsonl and dev/ stay
               resume/NN/      the optimiser's state for the newest epoch, gone when the run is finished
               final/          the last epoch
               manifest.json   written last
 
 resume/NN is written before epochs/NN, and the older state goes only after it, so at every moment some epoch has both. Each of these folders
 holds the hashes of its files as they were written (sha256.json): what a disk or a hand has spoilt is neither gone on from nor signed.
+
+An epoch is dropped in this order: dropped.json names it, the manifest (if there is one) lists it no more, its folder goes in one rename. The
+newest epoch and the chosen one (choice.json) are never dropped.
 """
 
 from __future__ import annotations
@@ -17,17 +21,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ..choice import SUMS, choosing, epoch_folder, read_choice
 from ..errors import LimakitError
-from ..progress import warn
-from ..workspace import atomic_dir, sha256_file, sha256_tree, write_json, write_manifest
+from ..progress import say, warn
+from ..workspace import PARTIAL, atomic_dir, sha256_file, sync_folder, write_json, write_manifest
 from .log import Log
+from .ranks import ALONE, Ranks, hashes_together, shared_dir
 
-SUMS = "sha256.json"
+Keep = Literal["all", "picked"] | int
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class RunFolder:
         return self.path / "manifest.json"
 
     def epoch(self, number: int) -> Path:
-        return self.path / "epochs" / f"{number:02}"
+        return epoch_folder(self.path, number)
 
     def state(self, number: int) -> Path:
         return self.path / "resume" / f"{number:02}"
@@ -92,7 +98,7 @@ class RunFolder:
         """The newest epoch to go on from; 0 for none. Raises LimakitError where an epoch is gone or there is no state to go on with."""
         here = self._epochs()
         whole = epochs if self.manifest.exists() else max(here, default=0)
-        gone = [n for n in range(1, whole + 1) if n not in here]
+        gone = [n for n in range(1, whole + 1) if n not in here and n not in self.dropped]
         if gone:
             raise LimakitError("is gone", where=self.epoch(gone[0]), remedy=self.remedy)
         if here and here[-1] >= epochs:
@@ -102,14 +108,19 @@ class RunFolder:
             raise LimakitError("has epochs but no optimiser state to go on from (resume/)", where=self.path, remedy=self.remedy)
         return max(both, default=0)
 
-    def save_epoch(self, number: int, *, weights: Callable[[Path], None], state: Callable[[Path], None]) -> None:
-        """Write the optimiser's state, then the epoch, each by the function given for it; then drop the states of other epochs."""
-        with atomic_dir(self.state(number)) as part:
-            state(part)
-            write_json(part / SUMS, sha256_tree(part))
-        with atomic_dir(self.epoch(number)) as part:
-            weights(part)
-            write_json(part / SUMS, sha256_tree(part))
+    def save_epoch(self, number: int, *, weights: Callable[[Path], None], state: Callable[[Path], None], ranks: Ranks = ALONE) -> None:
+        """Write the optimiser's state, then the epoch, each by the function given for it; then drop the states of other epochs.
+
+        All ranks call it, and each function on all of them; rank 0's functions are the ones that have to write what is written once.
+        """
+        for folder, write in ((self.state(number), state), (self.epoch(number), weights)):
+            with shared_dir(folder, ranks) as part:
+                write(part)
+                hashes = hashes_together(part, ranks)
+                if ranks.first:
+                    write_json(part / SUMS, hashes)
+        if not ranks.first:
+            return
         for old in (self.path / "resume").iterdir():
             if old != self.state(number):
                 shutil.rmtree(old, ignore_errors=True)
@@ -126,7 +137,10 @@ class RunFolder:
         """
         Log(self.log, keep=steps).close()
         outputs = {"log.jsonl": sha256_file(self.log)}
+        dropped = self.dropped
         for number in range(1, epochs + 1):
+            if number in dropped and not self.epoch(number).is_dir():
+                continue
             last = self._hashes(self.epoch(number))
             outputs |= {f"epochs/{number:02}/{name}": digest for name, digest in last.items()}
         outputs |= {f"final/{name}": digest for name, digest in last.items()}
@@ -143,18 +157,79 @@ class RunFolder:
         )  # fmt: skip
 
     @property
+    def dropped(self) -> dict[int, dict[str, str]]:
+        """Epochs that `drop` has named, each with the hashes of its files. Raises LimakitError where the list is damaged."""
+        path = self.path / "dropped.json"
+        try:
+            return {int(number): dict(files) for number, files in json.loads(path.read_bytes()).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError):
+            raise LimakitError("is not readable", where=path, remedy=self.remedy) from None
+
+    def drop(self, keep: Keep) -> list[int]:
+        """Let go of the weights that the policy does not keep, and say so; returns the epochs. The newest and the chosen one always stay.
+
+        A number keeps that many newest epochs. "picked" keeps the chosen one and the newest, once something is chosen; until then all, for
+        what is not there cannot be chosen. To be called when all that is newer is whole on the disk.
+        """
+        with choosing(self.path):
+            try:
+                choice = read_choice(self.path)
+            except LimakitError as error:
+                warn(f"no epoch is dropped while the choice cannot be read: {error.message}")
+                return []
+            here = self._epochs()
+            newest = len(here) if keep == "all" or (keep == "picked" and choice is None) else 1 if keep == "picked" else keep
+            stay = {*here[-newest:], *([choice.epoch] if choice else [])}
+            going = [n for n in here if n not in stay]
+            listed = self.dropped
+            named = {n: files for n, files in listed.items() if n not in here} | {n: self._written(self.epoch(n)) for n in going}
+            if named != listed:
+                write_json(self.path / "dropped.json", {f"{n:02}": named[n] for n in sorted(named)})
+            if not going:
+                return []
+            self._list_no_more(going)
+            for number in going:
+                aside = (
+                    self.path / "epochs" / f"{PARTIAL}{number:02}-dropped"
+                )  # in one rename, and swept by the next run if this one is killed now
+                os.replace(self.epoch(number), aside)
+                sync_folder(aside.parent)
+                shutil.rmtree(aside, ignore_errors=True)
+        many = f"epochs {', '.join(map(str, going))}" if len(going) > 1 else f"epoch {going[0]}"
+        say(f"dropped the weights of {many} (train.keep = {json.dumps(keep)}); what was logged and answered stays")
+        return going
+
+    def _list_no_more(self, numbers: Sequence[int]) -> None:
+        """Take epochs out of the manifest's outputs, where there is a manifest."""
+        try:
+            manifest = json.loads(self.manifest.read_bytes())
+            outputs = manifest["outputs"]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError):
+            raise LimakitError("is not readable", where=self.manifest, remedy=f"{self.remedy}; no epoch was dropped") from None
+        gone = tuple(f"epochs/{number:02}/" for number in numbers)
+        write_json(self.manifest, manifest | {"outputs": {name: digest for name, digest in outputs.items() if not name.startswith(gone)}})
+
+    @property
     def remedy(self) -> str:
         return f"put back an undamaged copy, or remove {self.path} and train again"
 
     def _epochs(self) -> list[int]:
         return sorted(int(p.name) for p in (self.path / "epochs").glob("*") if p.name.isdigit())
 
-    def _hashes(self, folder: Path) -> dict[str, str]:
-        """The files of an epoch or state and their hashes, which have to be those they were written with."""
+    def _written(self, folder: Path) -> dict[str, str]:
+        """The files of an epoch or state and the hashes they were written with."""
         try:
-            written = dict(json.loads((folder / SUMS).read_bytes()))
+            return dict(json.loads((folder / SUMS).read_bytes()))
         except (OSError, ValueError, TypeError):
             raise LimakitError("is gone or not readable", where=folder / SUMS, remedy=self.remedy) from None
+
+    def _hashes(self, folder: Path) -> dict[str, str]:
+        """As `_written`, each file looked at."""
+        written = self._written(folder)
         for name, digest in written.items():
             if not (folder / name).is_file():
                 raise LimakitError("is gone", where=folder / name, remedy=self.remedy)

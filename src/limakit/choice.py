@@ -1,0 +1,103 @@
+"""The choice of a checkpoint (paper, section 3): runs/NAME/choice.json, which epoch somebody picked and why, and what the other stages take.
+
+The rule stands here alone: the chosen epoch if there is a choice, else the last one, runs/NAME/final.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from .errors import LimakitError
+from .records import Record, first_problem
+from .workspace import Workspace, name_for_file, sha256_file, write_text
+
+CHOICE = "choice.json"
+SUMS = "sha256.json"  # in an epoch's folder: the hash of each of its files, as they were written
+
+
+class Choice(Record):
+    """What somebody picked. `weights` is the hash of the epoch's sha256.json, `responses` that of the dev responses that were there to read."""
+
+    run: str
+    epoch: int = Field(gt=0)
+    because: str
+    who: str = ""
+    date: str  # of the decision, for people
+    weights: str
+    responses: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a recipe's trained model is: its folder, and the epoch somebody chose, or None for the last."""
+
+    folder: Path
+    epoch: int | None
+
+    @property
+    def said(self) -> str:
+        return (
+            "the last epoch; limakit select chooses another" if self.epoch is None else f"epoch {self.epoch}, as chosen by limakit select"
+        )
+
+
+def epoch_folder(run: Path, number: int) -> Path:
+    return run / "epochs" / f"{number:02}"
+
+
+def read_choice(run: Path) -> Choice | None:
+    """The choice in a run's folder, or None. Raises LimakitError where it cannot be read."""
+    path = run / CHOICE
+    remedy = "choose again with limakit select --epoch N, or remove the file to take the last epoch"
+    try:
+        return Choice.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise LimakitError(f"cannot read: {error.strerror}", where=path, remedy=remedy) from None
+    except ValidationError as error:
+        key, what = first_problem(error)
+        raise LimakitError(f"{key}: {what}" if key else what, where=path, remedy=remedy) from None
+
+
+def write_choice(run: Path, choice: Choice) -> Path:
+    """Write the choice, whole or not at all. The caller holds `choosing`."""
+    write_text(run / CHOICE, choice.model_dump_json(indent=2) + "\n")
+    return run / CHOICE
+
+
+@contextmanager
+def choosing(run: Path) -> Iterator[None]:
+    """While this is held nobody else chooses in a run, and training drops no epoch there: what is being picked cannot go meanwhile."""
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / ".choosing", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # for a moment: neither side holds it for longer than it takes to rename a folder
+        yield
+
+
+def checkpoint_of(workspace: Workspace, name: str) -> Checkpoint:
+    """The checkpoint that the run `name` means: what was chosen, else final.
+
+    Raises LimakitError where nothing is trained yet, and where the chosen epoch is gone or is that of another training.
+    """
+    run = workspace.runs / name_for_file(name)
+    choice = read_choice(run)
+    if choice is None:
+        if not (run / "final").is_dir():
+            remedy = "run limakit train first, or name a checkpoint"
+            raise LimakitError("no trained checkpoint", where=workspace.relative(run / "final"), remedy=remedy)
+        return Checkpoint(run / "final", None)
+    folder = epoch_folder(run, choice.epoch)
+    again = f"choose again with limakit select --epoch N, or remove {workspace.relative(run / CHOICE)} to take the last epoch"
+    if not folder.is_dir():
+        raise LimakitError(f"epoch {choice.epoch} was chosen, and its weights are gone", where=workspace.relative(folder), remedy=again)
+    if not (folder / SUMS).is_file() or sha256_file(folder / SUMS) != choice.weights:
+        what = f"epoch {choice.epoch} was chosen, and what lies there now is that of another training"
+        raise LimakitError(what, where=workspace.relative(folder), remedy=again)
+    return Checkpoint(folder, choice.epoch)

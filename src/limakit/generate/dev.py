@@ -1,0 +1,242 @@
+"""Look at an epoch as it ends (paper, section 3 and appendix B): answer the dev prompts, measure perplexity on held-out examples.
+
+Fifteen epochs of 7B are 400 GB of weights that nobody wants to load again one by one to see what they say, so the model answers while it lies
+in memory. What it says is what the saved epoch would say: eval mode, the model's own attention with a KV cache, float32 weights and
+computation, whatever it is trained with. Training goes on as if nobody had looked.
+
+A look that fails is told, and training goes on: no epoch is lost for what can be looked at later (limakit select --answer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import LimakitError
+from ..model.attention import PACKED, VARLEN, evaluating
+from ..model.chat import ChatFormat, chat_format
+from ..model.load import context_length, load_causal_lm, load_tokenizer, longrope_length, pick_device
+from ..model.loss import row_loss
+from ..model.save import stop_at_eot
+from ..progress import Progress, say, track, warn
+from ..recipe import Recipe
+from ..records import Example, Prompt, Response, read_jsonl
+from ..train.loop import Epoch
+from ..train.ranks import ALONE, Ranks
+from ..train.steps import prepare
+from ..workspace import Workspace, check_data, name_for_file, sha256_file, stage_lock
+from .local import Row, Stream, decode
+from .look import Answered, HeldOut, Look, Measured, Place, Sampled, read_look, same_prompts, write_look
+from .run import as_response
+from .sampling import Sampling
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """What every epoch is shown; empty where the recipe names no such file, or it is not there."""
+
+    prompts: tuple[Prompt, ...]
+    prompts_file: str
+    prompts_hash: str
+    examples: tuple[Example, ...]
+    examples_file: str
+    examples_hash: str
+
+    def __bool__(self) -> bool:
+        return bool(self.prompts or self.examples)
+
+
+def each_epoch(workspace: Workspace, recipe: Recipe) -> Callable[[Epoch], None]:
+    """What train() is to call as each epoch ends. Reads the dev set now, so that a file that cannot be read is told before hours of training.
+
+    Writes runs/NAME/dev/NN.jsonl and NN.json. Raises LimakitError for a file of the dev set with a row that is wrong.
+    """
+    dev = read_dev_set(workspace, recipe)
+    if not (workspace.runs / name_for_file(recipe.name) / "manifest.json").exists():
+        for what in _missing(recipe, dev):
+            warn(what)
+
+    def look_at(epoch: Epoch) -> None:
+        if not dev:
+            return
+        try:
+            take_look(epoch, dev, recipe)
+        except LimakitError as error:
+            if epoch.ranks.size > 1:  # the other ranks wait in the middle of it: they cannot go on without this one
+                raise
+            warn(f"epoch {epoch.number} could not be looked at, and training goes on: {error.message}")
+
+    return look_at
+
+
+def read_dev_set(workspace: Workspace, recipe: Recipe) -> DevSet:
+    """Raises LimakitError naming file and row for what is there and cannot be read."""
+    found: list[Any] = []
+    for name, model in ((recipe.dev.prompts, Prompt), (recipe.dev.held_out, Example)):
+        path = workspace.path(name) if name else None
+        if path is None or not path.is_file():
+            found += [(), name, ""]
+            continue
+        if path.parent.resolve() == workspace.data.resolve():
+            check_data(workspace)
+        rows: list[Prompt] | list[Example] = read_jsonl(path, model)
+        if len({row.id for row in rows}) < len(rows):
+            raise LimakitError("two rows share an id", where=path, remedy="rename one: what an epoch says is kept under the id")
+        found += [tuple(rows), name, sha256_file(path)]
+    return DevSet(*found)
+
+
+def _missing(recipe: Recipe, dev: DevSet) -> Iterator[str]:
+    if recipe.dev.prompts and not dev.prompts:
+        yield f'no dev prompts ({recipe.dev.prompts}), so no epoch is asked anything; a source with split = "dev" gives them'
+    if recipe.dev.held_out and not dev.examples:
+        yield f'no held-out examples ({recipe.dev.held_out}), so no perplexity is measured; a source with split = "held_out" gives them'
+
+
+def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
+    """Look at the epoch and write what was seen, on the first rank; the others do the same work, for a sharded model runs on all or on none.
+
+    Raises LimakitError for a model that does not decode (`local.decode`), a held-out example without a response token left, a full disk.
+    """
+    model, chat = epoch.model, epoch.chat
+    name = f"{recipe.name}@{epoch.number}"
+    with as_saved(epoch):
+        held_out = _measure(epoch, dev, recipe)
+        answered, responses = _answer(epoch, dev, recipe, name, frozenset(stop_at_eot(model, chat).eos_token_id))
+    if epoch.ranks.device.type == "cuda":
+        torch.cuda.empty_cache()  # the cache of keys and values had other shapes than training wants
+    look = Look(epoch=epoch.number, model=name, answered=answered, held_out=held_out)
+    if epoch.ranks.first:
+        write_look(Place(epoch.folder, epoch.number), look, responses)
+    return look
+
+
+@contextmanager
+def as_saved(epoch: Epoch) -> Iterator[None]:
+    """The model of an epoch as it will be saved, for a block: its own attention, eval mode, no gradients, nothing compiled."""
+    model = epoch.model
+    model.zero_grad(set_to_none=True)  # the step's are used up, and as large as the model
+    packed = model.config._attn_implementation
+    if packed in (PACKED, VARLEN):
+        model.set_attn_implementation(own_attention(model))
+    try:
+        with evaluating(model), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        if packed in (PACKED, VARLEN):
+            model.set_attn_implementation(packed)
+
+
+def own_attention(model: Any) -> str:
+    """What the model attended with before packing was attached."""
+    return str(getattr(model, "own_attention", "sdpa"))
+
+
+def _measure(epoch: Epoch, dev: DevSet, recipe: Recipe) -> HeldOut | None:
+    """The loss on the held-out examples, a document at a time, in float32. Only responses count, whatever the training's loss is on."""
+    if not dev.examples:
+        return None
+    spec = recipe.train
+    prepared = prepare(dev.examples, epoch.chat, spec.max_tokens, "response", context_length(epoch.model.config))
+    each = []
+    for document in track(prepared.documents, f"held out, epoch {epoch.number}", len(prepared.documents), "examples"):
+        nll = float(row_loss(epoch.model, [document.ids], [document.target], packed=False))
+        each.append(Measured(id=document.id, nll=nll, tokens=document.target_tokens))
+    return HeldOut(
+        file=dev.examples_file, sha256=dev.examples_hash, max_tokens=spec.max_tokens, trimmed=len(prepared.trimmed), each=tuple(each)
+    )
+
+
+def _answer(epoch: Epoch, dev: DevSet, recipe: Recipe, name: str, stops: frozenset[int]) -> tuple[Answered | None, list[Response]]:
+    if not dev.prompts:
+        return None, []
+    spec, model, chat = recipe.generate, epoch.model, epoch.chat
+    most = recipe.dev.max_tokens or spec.max_tokens
+    rows, full = _rows(dev.prompts, chat, _room(model.config))
+    if full:
+        warn(f"epoch {epoch.number}: {len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
+    found: dict[str, Response] = {}
+    with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") if epoch.ranks.first else nullcontext() as bar:
+        decoded = decode(
+            model, rows, stop_ids=stops, max_tokens=most, batch=spec.batch, stream=Stream(recipe.seed, name),
+            sampling=Sampling(spec.temperature, spec.top_p, spec.repetition_penalty), halve=epoch.ranks.size == 1,
+        )  # fmt: skip
+        for row in decoded:
+            found[row.prompt_id] = as_response(row, name, recipe.seed, chat.tokenizer, chat, stops)
+            if bar is not None:
+                bar.advance()
+    sampling = Sampled(temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty, max_tokens=most)
+    answered = Answered(file=dev.prompts_file, sha256=dev.prompts_hash, sampling=sampling, left_out=tuple(full))
+    return answered, [found[prompt.id] for prompt in dev.prompts if prompt.id in found]
+
+
+def _room(config: Any) -> int | None:
+    """Tokens that a prompt and its response may have, as in `limakit generate`."""
+    return min((n for n in (context_length(config), longrope_length(config)) if n is not None), default=None)
+
+
+def _rows(prompts: Sequence[Prompt], chat: ChatFormat, context: int | None) -> tuple[list[Row], list[str]]:
+    """Rows to decode, and the ids of the prompts that leave no room for a response."""
+    rows, full = [], []
+    for prompt in prompts:
+        ids = chat.encode_prompt(prompt.turns)
+        if context is not None and len(ids) >= context:
+            full.append(prompt.id)
+        else:
+            rows.append(Row(prompt.id, 0, ids, None if context is None else context - len(ids)))
+    return rows, full
+
+
+def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
+    """Look at the epochs whose weights are kept and that were not asked these prompts yet, or not at all; returns what was written.
+
+    Raises LimakitError where there is nothing to ask with, or no epoch to ask.
+    """
+    dev = read_dev_set(workspace, recipe)
+    if not dev:
+        remedy = "run limakit curate, or set [dev] prompts and held_out in the recipe"
+        raise LimakitError(
+            "no dev prompts and no held-out examples here", where=recipe.dev.prompts or recipe.dev.held_out or None, remedy=remedy
+        )
+    run = workspace.runs / name_for_file(recipe.name)
+    epochs = sorted(int(path.name) for path in (run / "epochs").glob("*") if path.name.isdigit())
+    if not epochs:
+        raise LimakitError("no epoch's weights are here", where=workspace.relative(run / "epochs"), remedy="run limakit train")
+    device = pick_device(recipe.generate.device)
+    wrote = []
+    with stage_lock(run, "train"):
+        for number in epochs:
+            place = Place(run, number)
+            if _is_current(read_look(place), dev, workspace, recipe):
+                continue
+            folder = str(run / "epochs" / f"{number:02}")
+            trust = recipe.model.trust_remote_code
+            chat = chat_format(load_tokenizer(folder, trust_remote_code=trust))
+            assert chat is not None, f"{folder} was written by limakit train"
+            model = load_causal_lm(folder, device=device, trust_remote_code=trust)
+            take_look(Epoch(number, model, chat, run, Ranks(ALONE.rank, ALONE.size, device)), dev, recipe)
+            wrote += [path for path in (place.responses, place.look) if path.exists()]
+    if not wrote:
+        say("every epoch whose weights are here has answered these prompts already")
+    return wrote
+
+
+def _is_current(look: Look | None, dev: DevSet, workspace: Workspace, recipe: Recipe) -> bool:
+    """Whether a look was at this dev set, sampled as the recipe says now."""
+    if look is None:
+        return False
+    spec = recipe.generate
+    sampling = Sampled(
+        temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty,
+        max_tokens=recipe.dev.max_tokens or spec.max_tokens,
+    )  # fmt: skip
+    asked = not dev.prompts or (
+        same_prompts(look, workspace.path(dev.prompts_file)) and look.answered is not None and look.answered.sampling == sampling
+    )
+    measured = not dev.examples or (look.held_out is not None and look.held_out.sha256 == dev.examples_hash)
+    return asked and measured
