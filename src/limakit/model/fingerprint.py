@@ -7,9 +7,9 @@ from typing import Any
 
 from ..workspace import sha256_file
 
-# configuration, weights and tokenizer; a README beside them changes nothing
+# configuration, weights (of an adapter: and the fingerprint of its base) and tokenizer; a README beside them changes nothing
 DECIDE = (
-    "*config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges*", "*tokens*.json", "chat_template*",
+    "*config.json", "base.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges*", "*tokens*.json", "chat_template*",
     "*.model", "*.tiktoken", "*.bpe",
 )  # fmt: skip
 CODE = "**/*.py"  # which a model with code of its own brings along

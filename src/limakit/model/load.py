@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from ..errors import LimakitError, UsageError
 
 Device = Literal["auto", "cpu", "cuda"]
+ADAPTER_CONFIG = "adapter_config.json"  # what makes a folder an adapter's
 
 
 def find_folder(name: str | Path, root: Path | None = None) -> Path | None:
@@ -93,10 +94,17 @@ def load_causal_lm(
 ) -> Any:
     """The model in eval mode on `device`. Raises LimakitError if it is absent, unreadable or incomplete.
 
-    Only safetensors are read: the older .bin files are pickles. `local_only` downloads nothing.
+    Only safetensors are read: the older .bin files are pickles. `local_only` downloads nothing. An adapter's folder gives its base with the
+    adapter merged into it (adapter.py).
     """
     _quiet()
     folder = locate(name, root)
+    if (Path(folder) / ADAPTER_CONFIG).is_file():
+        from .adapter import load_merged  # which loads the base through here
+
+        return load_merged(
+            Path(folder), root=root, trust_remote_code=trust_remote_code, device=device, dtype=dtype, local_only=local_only
+        )  # fmt: skip
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -120,6 +128,13 @@ def load_causal_lm(
             remedy="it is incomplete or not a causal LM of its config.json; copy or export it again",
         )
     return model.to(device).eval()
+
+
+def empty_causal_lm(name: str, *, root: Path | None = None, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The model that `load_causal_lm` loads, float32, without values: on the "meta" device."""
+    config = load_config(name, root=root, revision=revision, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, dtype=torch.float32).eval()
 
 
 def pick_device(choice: Device) -> torch.device:

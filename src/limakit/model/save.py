@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import GenerationConfig
 
 from .chat import ChatFormat
@@ -26,16 +27,27 @@ def rust_io_errors() -> Iterator[None]:
         raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
-def save_model(folder: Path, model: Any, chat: ChatFormat, generation: GenerationConfig | None = None) -> None:
-    """Write weights (safetensors), config, tokenizer with its chat template, and a generation config that stops at EOT."""
+def save_model(
+    folder: Path, model: Any, chat: ChatFormat, generation: GenerationConfig | None = None, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write weights (safetensors), config, tokenizer with its chat template, and a generation config that stops at EOT.
+
+    `weights`: the state dict to write, where the model itself is sharded over ranks or has an adapter beside it.
+    """
     model.generation_config = generation or stop_at_eot(model, chat)
+    with rust_io_errors():
+        model.save_pretrained(folder, state_dict=weights)
+    save_tokenizer(folder, chat)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # as the files beside it; safetensors makes them private
+
+
+def save_tokenizer(folder: Path, chat: ChatFormat) -> None:
+    """Write the tokenizer with its chat template."""
     for key in ("is_local", "local_files_only"):  # how it was loaded here; nothing that loads the folder needs to know
         chat.tokenizer.init_kwargs.pop(key, None)
     with rust_io_errors():
-        model.save_pretrained(folder)
         chat.tokenizer.save_pretrained(folder)
-    for file in folder.glob("*.safetensors"):
-        file.chmod(0o644)  # as the files beside it; safetensors makes them private
 
 
 def stop_at_eot(model: Any, chat: ChatFormat) -> GenerationConfig:
