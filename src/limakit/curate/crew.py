@@ -49,6 +49,9 @@ _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
     # each process has a core; NumPy's BLAS, which no task uses, would start a thread for every core in each of them, and these spin when they start
     "OPENBLAS_NUM_THREADS": "1",
+    # the C library gives large pieces of memory back at once and maps them afresh, which costs a scan more than its work
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 25),
 }
 
 
