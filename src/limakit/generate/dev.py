@@ -10,7 +10,7 @@ A look that fails is told, and training goes on: no epoch is lost for what can b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ from ..progress import Progress, say, track, warn
 from ..recipe import Recipe
 from ..records import Example, Prompt, Response, read_jsonl
 from ..train.loop import Epoch
-from ..train.ranks import ALONE, Ranks
-from ..train.steps import prepare
+from ..train.optimizer import REMAINDER
+from ..train.ranks import Ranks
+from ..train.shard import whole
+from ..train.split import join, split
+from ..train.steps import Document, prepare
 from ..workspace import Workspace, check_data, name_for_file, sha256_file, stage_lock
 from .local import Row, Stream, decode
 from .look import Answered, HeldOut, Look, Measured, Place, Sampled, read_look, same_prompts, write_look
@@ -67,8 +70,6 @@ def each_epoch(workspace: Workspace, recipe: Recipe) -> Callable[[Epoch], None]:
         try:
             take_look(epoch, dev, recipe)
         except LimakitError as error:
-            if epoch.ranks.size > 1:  # the other ranks wait in the middle of it: they cannot go on without this one
-                raise
             warn(f"epoch {epoch.number} could not be looked at, and training goes on: {error.message}")
 
     return look_at
@@ -84,7 +85,7 @@ def read_dev_set(workspace: Workspace, recipe: Recipe) -> DevSet:
             continue
         if path.parent.resolve() == workspace.data.resolve():
             check_data(workspace)
-        rows: list[Prompt] | list[Example] = read_jsonl(path, model)
+        rows: list[Any] = read_jsonl(path, model)
         if len({row.id for row in rows}) < len(rows):
             raise LimakitError("two rows share an id", where=path, remedy="rename one: what an epoch says is kept under the id")
         found += [tuple(rows), name, sha256_file(path)]
@@ -99,80 +100,127 @@ def _missing(recipe: Recipe, dev: DevSet) -> Iterator[str]:
 
 
 def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
-    """Look at the epoch and write what was seen, on the first rank; the others do the same work, for a sharded model runs on all or on none.
+    """Look at the epoch and write what was seen. All ranks have to call it: each answers and measures its share, the first one writes.
 
-    Raises LimakitError for a model that does not decode (`local.decode`), a held-out example without a response token left, a full disk.
+    Raises LimakitError, on all ranks, for a model that does not decode (`local.decode`), a held-out example without a response token left, memory
+    that does not hold a single row, a full disk.
     """
-    model, chat = epoch.model, epoch.chat
-    name = f"{recipe.name}@{epoch.number}"
+    ranks, name = epoch.ranks, f"{recipe.name}@{epoch.number}"
+    documents, trimmed = _documents(epoch, dev, recipe)
+    rows, full = _rows(dev.prompts, epoch.chat, _room(epoch.model.config))
+    if full:
+        warn(f"epoch {epoch.number}: {len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
+    problem = None
+    responses: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     with as_saved(epoch):
-        held_out = _measure(epoch, dev, recipe)
-        answered, responses = _answer(epoch, dev, recipe, name, frozenset(stop_at_eot(model, chat).eos_token_id))
-    if epoch.ranks.device.type == "cuda":
+        try:
+            measured = [one.model_dump() for one in _measure(epoch, documents[ranks.rank :: ranks.size])]
+            responses = [response.model_dump() for response in _answer(epoch, rows[ranks.rank :: ranks.size], recipe, name)]
+        except torch.OutOfMemoryError:
+            problem = "out of memory"
+        except LimakitError as error:
+            problem = error.message
+    problems = [said for said in ranks.gather(problem) if said is not None]
+    if problems:
+        raise LimakitError(problems[0])
+    if ranks.device.type == "cuda":
         torch.cuda.empty_cache()  # the cache of keys and values had other shapes than training wants
-    look = Look(epoch=epoch.number, model=name, answered=answered, held_out=held_out)
-    if epoch.ranks.first:
-        write_look(Place(epoch.folder, epoch.number), look, responses)
+    said = {one["prompt_id"]: Response(**one) for share in ranks.gather(responses) for one in share}
+    losses = {one["id"]: Measured(**one) for share in ranks.gather(measured) for one in share}
+    look = Look(epoch=epoch.number, model=name, answered=None, held_out=None)
+    if dev.prompts:
+        answered = Answered(file=dev.prompts_file, sha256=dev.prompts_hash, sampling=sampled(recipe), left_out=tuple(full))
+        look = look.model_copy(update={"answered": answered})
+    if dev.examples:
+        held_out = HeldOut(
+            file=dev.examples_file, sha256=dev.examples_hash, max_tokens=recipe.train.max_tokens, trimmed=trimmed,
+            each=tuple(losses[document.id] for document in documents),
+        )  # fmt: skip
+        look = look.model_copy(update={"held_out": held_out})
+    if ranks.first:
+        write_look(Place(epoch.folder, epoch.number), look, [said[prompt.id] for prompt in dev.prompts if prompt.id in said])
     return look
 
 
 @contextmanager
 def as_saved(epoch: Epoch) -> Iterator[None]:
-    """The model of an epoch as it will be saved, for a block: its own attention, eval mode, no gradients, nothing compiled."""
+    """The model of an epoch as it will be saved, for a block: whole, float32, its own attention, eval mode, no gradients, nothing compiled.
+
+    Over several ranks with precision = "bfloat16" it is whole in bfloat16: that is how FSDP gathers it, and float32 would take twice the memory.
+    """
     model = epoch.model
     model.zero_grad(set_to_none=True)  # the step's are used up, and as large as the model
     packed = model.config._attn_implementation
     if packed in (PACKED, VARLEN):
         model.set_attn_implementation(own_attention(model))
     try:
-        with evaluating(model), torch.compiler.set_stance("force_eager"):
+        with joined_weights(epoch), whole(model), evaluating(model), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         if packed in (PACKED, VARLEN):
             model.set_attn_implementation(packed)
 
 
+@contextmanager
+def joined_weights(epoch: Epoch) -> Iterator[None]:
+    """Weights that are split (train/split.py) as the float32 ones they are, for a block that does not change them; others as they are."""
+    state = epoch.optimizer.state if epoch.optimizer is not None else {}
+    remainders = {parameter: kept[REMAINDER] for parameter, kept in state.items() if REMAINDER in kept}
+    if not remainders or epoch.ranks.size > 1:
+        yield
+        return
+    model = epoch.model
+    model._apply(lambda tensor: join(tensor.detach(), remainders[tensor]) if tensor in remainders else tensor)
+    try:
+        yield
+    finally:  # rounding gives back the high half, bit for bit; the remainder was not touched
+        model._apply(lambda tensor: split(tensor.detach())[0] if tensor in remainders else tensor)
+
+
 def own_attention(model: Any) -> str:
-    """What the model attended with before packing was attached."""
-    return str(getattr(model, "own_attention", "sdpa"))
+    """What the model attends with when a saved epoch is loaded: transformers' default for its family."""
+    return "sdpa" if getattr(model, "_supports_sdpa", True) else "eager"
 
 
-def _measure(epoch: Epoch, dev: DevSet, recipe: Recipe) -> HeldOut | None:
-    """The loss on the held-out examples, a document at a time, in float32. Only responses count, whatever the training's loss is on."""
+def _documents(epoch: Epoch, dev: DevSet, recipe: Recipe) -> tuple[list[Document], int]:
+    """The held-out examples as training would see them, and how many were cut. Only responses count, whatever the training's loss is on."""
     if not dev.examples:
-        return None
-    spec = recipe.train
-    prepared = prepare(dev.examples, epoch.chat, spec.max_tokens, "response", context_length(epoch.model.config))
-    each = []
-    for document in track(prepared.documents, f"held out, epoch {epoch.number}", len(prepared.documents), "examples"):
-        nll = float(row_loss(epoch.model, [document.ids], [document.target], packed=False))
-        each.append(Measured(id=document.id, nll=nll, tokens=document.target_tokens))
-    return HeldOut(
-        file=dev.examples_file, sha256=dev.examples_hash, max_tokens=spec.max_tokens, trimmed=len(prepared.trimmed), each=tuple(each)
-    )
+        return [], 0
+    prepared = prepare(dev.examples, epoch.chat, recipe.train.max_tokens, "response", context_length(epoch.model.config))
+    return prepared.documents, len(prepared.trimmed)
 
 
-def _answer(epoch: Epoch, dev: DevSet, recipe: Recipe, name: str, stops: frozenset[int]) -> tuple[Answered | None, list[Response]]:
-    if not dev.prompts:
-        return None, []
-    spec, model, chat = recipe.generate, epoch.model, epoch.chat
-    most = recipe.dev.max_tokens or spec.max_tokens
-    rows, full = _rows(dev.prompts, chat, _room(model.config))
-    if full:
-        warn(f"epoch {epoch.number}: {len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
-    found: dict[str, Response] = {}
-    with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") if epoch.ranks.first else nullcontext() as bar:
+def _measure(epoch: Epoch, documents: Sequence[Document]) -> list[Measured]:
+    """The loss on each document, one at a time, so that it depends on nothing else."""
+    return [
+        Measured(id=d.id, nll=float(row_loss(epoch.model, [d.ids], [d.target], packed=False)), tokens=d.target_tokens)
+        for d in track(documents, f"held out, epoch {epoch.number}", len(documents), "examples")
+    ]
+
+
+def _answer(epoch: Epoch, rows: Sequence[Row], recipe: Recipe, name: str) -> list[Response]:
+    spec, sampling, chat = recipe.generate, sampled(recipe), epoch.chat
+    stops = frozenset(stop_at_eot(epoch.model, chat).eos_token_id)
+    found = []
+    with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") as bar:
         decoded = decode(
-            model, rows, stop_ids=stops, max_tokens=most, batch=spec.batch, stream=Stream(recipe.seed, name),
-            sampling=Sampling(spec.temperature, spec.top_p, spec.repetition_penalty), halve=epoch.ranks.size == 1,
+            epoch.model, rows, stop_ids=stops, max_tokens=sampling.max_tokens, batch=spec.batch, stream=Stream(recipe.seed, name),
+            sampling=Sampling(sampling.temperature, sampling.top_p, sampling.repetition_penalty),
         )  # fmt: skip
         for row in decoded:
-            found[row.prompt_id] = as_response(row, name, recipe.seed, chat.tokenizer, chat, stops)
-            if bar is not None:
-                bar.advance()
-    sampling = Sampled(temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty, max_tokens=most)
-    answered = Answered(file=dev.prompts_file, sha256=dev.prompts_hash, sampling=sampling, left_out=tuple(full))
-    return answered, [found[prompt.id] for prompt in dev.prompts if prompt.id in found]
+            found.append(as_response(row, name, recipe.seed, chat.tokenizer, chat, stops))
+            bar.advance()
+    return found
+
+
+def sampled(recipe: Recipe) -> Sampled:
+    """How a recipe has dev prompts answered."""
+    spec = recipe.generate
+    return Sampled(
+        temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty,
+        max_tokens=recipe.dev.max_tokens or spec.max_tokens,
+    )  # fmt: skip
 
 
 def _room(config: Any) -> int | None:
@@ -219,7 +267,7 @@ def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
             chat = chat_format(load_tokenizer(folder, trust_remote_code=trust))
             assert chat is not None, f"{folder} was written by limakit train"
             model = load_causal_lm(folder, device=device, trust_remote_code=trust)
-            take_look(Epoch(number, model, chat, run, Ranks(ALONE.rank, ALONE.size, device)), dev, recipe)
+            take_look(Epoch(number, model, chat, run, Ranks(device=device)), dev, recipe)
             wrote += [path for path in (place.responses, place.look) if path.exists()]
     if not wrote:
         say("every epoch whose weights are here has answered these prompts already")
@@ -230,13 +278,8 @@ def _is_current(look: Look | None, dev: DevSet, workspace: Workspace, recipe: Re
     """Whether a look was at this dev set, sampled as the recipe says now."""
     if look is None:
         return False
-    spec = recipe.generate
-    sampling = Sampled(
-        temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty,
-        max_tokens=recipe.dev.max_tokens or spec.max_tokens,
-    )  # fmt: skip
     asked = not dev.prompts or (
-        same_prompts(look, workspace.path(dev.prompts_file)) and look.answered is not None and look.answered.sampling == sampling
+        same_prompts(look, workspace.path(dev.prompts_file)) and look.answered is not None and look.answered.sampling == sampled(recipe)
     )
     measured = not dev.examples or (look.held_out is not None and look.held_out.sha256 == dev.examples_hash)
     return asked and measured

@@ -58,13 +58,12 @@ def decode(
     sampling: Sampling,
     stream: Stream,
     batch: int,
-    halve: bool = True,
     on_step: Callable[[int], None] = lambda tokens: None,
 ) -> Iterator[Row]:
     """Yield each row once it has ended: with a stop id (kept as the last of `generated`), max_tokens, or a full context.
 
     Rows of similar length go together, `batch` at a time; a row that has ended leaves its batch. `on_step(n)` tells of n new tokens. A batch
-    that the GPU's memory does not hold is begun again in halves, which changes no text; not with `halve` False, where other ranks run in step.
+    that the GPU's memory does not hold is begun again in halves, which changes no text.
     Raises LimakitError for a model whose cache or padding works in another way, for logits that are not numbers, naming the prompt, and when the
     memory does not hold a single row. No gradients, but not inference mode: a model in training may keep a tensor that is made here.
     """
@@ -77,7 +76,7 @@ def decode(
             yield from _decode_batch(model, list(now), stop_ids, max_tokens, sampling, stream, on_step)
         except torch.OutOfMemoryError:
             open_ = [row for row in now if not row.finish]
-            if not halve or len(open_) < 2:
+            if len(open_) < 2:
                 raise LimakitError(
                     "the GPU's memory does not hold a batch", remedy=f"lower generate.batch in the recipe (now {batch})"
                 ) from None
