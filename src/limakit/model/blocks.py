@@ -1,0 +1,88 @@
+"""Causal attention on the CPU in bfloat16, in blocks of queries: what SDPA's CPU kernel computes, at less than half its time.
+
+A block of queries is multiplied with all the keys before its end in one matrix product, so the processor's bfloat16 instructions are used on
+large matrices and nearly half of all scores, those in the future, are never computed.
+
+A matrix product sums in float32 but returns bfloat16, which for a score of 16 is off by up to 0.03, and so is the attention weight. Therefore each
+query's largest score is found first, and the product is taken again with that score subtracted inside the sum: scores then are near 0 where they
+matter, softmax does not see the shift, and the weights are as exact as from float32 scores (measured: relative error 0.0020 with scores up to 16, of
+float32 scores 0.0016, without the shift 0.0115), for a third of what float32 scores cost.
+
+The attention weights are kept for the backward pass in bfloat16: heads * L^2 bytes for a document of L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+BLOCK = 128  # queries; 256 and 512 were slower at 300, 700 and 2,048 tokens
+
+
+class BlockAttention(torch.autograd.Function):
+    """softmax(q k^T) v within each document of a row. See `block_attention`."""
+
+    @staticmethod
+    def forward(ctx: Any, q_HLD: torch.Tensor, k_GLD: torch.Tensor, v_GLD: torch.Tensor, bounds: tuple[int, ...]) -> torch.Tensor:
+        groups, repeats = k_GLD.shape[0], q_HLD.shape[0] // k_GLD.shape[0]
+        out_LHD = v_GLD.new_empty(q_HLD.shape[1], q_HLD.shape[0], v_GLD.shape[2])
+        out_GRLD = out_LHD.transpose(0, 1).unflatten(0, (groups, repeats))
+        q_GRLD = q_HLD.unflatten(0, (groups, repeats))
+        future = torch.full((BLOCK, BLOCK), -torch.inf, dtype=q_HLD.dtype).triu_(1)
+        weights = []
+        for start, end in pairwise(bounds):
+            keys_GDL, values_GLD = k_GLD[:, start:end].transpose(1, 2), v_GLD[:, start:end]
+            for first in range(start, end, BLOCK):
+                last = min(first + BLOCK, end)
+                rows, seen = last - first, last - start
+                q_GTD, mask = q_GRLD[:, :, first:last].flatten(1, 2), future[:rows, :rows]
+                scores_GTS = torch.bmm(q_GTD, keys_GDL[:, :, :seen])
+                scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
+                lead_GT1 = scores_GTS.amax(-1, keepdim=True).neg_()
+                scores_GTS = torch.baddbmm(lead_GT1.expand_as(scores_GTS), q_GTD, keys_GDL[:, :, :seen])
+                scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
+                weights_GTS = torch.softmax(scores_GTS, -1)  # summed in float32, whatever the type
+                out_GRLD[:, :, first:last] = torch.bmm(weights_GTS, values_GLD[:, :seen]).unflatten(1, (repeats, rows))
+                weights.append(weights_GTS)
+        ctx.save_for_backward(q_HLD, k_GLD, v_GLD, *weights)
+        ctx.bounds = bounds
+        return out_LHD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        q_HLD, k_GLD, v_GLD, *weights = ctx.saved_tensors
+        groups, repeats = k_GLD.shape[0], q_HLD.shape[0] // k_GLD.shape[0]
+        q_GRLD = q_HLD.unflatten(0, (groups, repeats))
+        g_GRLD = gradients[0].transpose(0, 1).contiguous().unflatten(0, (groups, repeats))
+        dq_HLD, dk_GLD, dv_GLD = torch.empty_like(q_HLD), torch.empty_like(k_GLD), torch.empty_like(v_GLD)
+        dq_GRLD = dq_HLD.unflatten(0, (groups, repeats))
+        blocks = iter(weights)
+        for start, end in pairwise(ctx.bounds):
+            keys_GLD, values_GDL = k_GLD[:, start:end], v_GLD[:, start:end].transpose(1, 2)
+            dk = torch.zeros(keys_GLD.shape, dtype=torch.promote_types(keys_GLD.dtype, torch.float32))  # sums over the blocks
+            dv = torch.zeros(v_GLD[:, start:end].shape, dtype=dk.dtype)
+            for first in range(start, end, BLOCK):
+                last = min(first + BLOCK, end)
+                rows, seen = last - first, last - start
+                weights_GTS, g_GTD = next(blocks), g_GRLD[:, :, first:last].flatten(1, 2)
+                dv[:, :seen] += torch.bmm(weights_GTS.transpose(1, 2), g_GTD)
+                dw_GTS = torch.bmm(g_GTD, values_GDL[:, :, :seen])
+                ds_GTS = torch._softmax_backward_data(dw_GTS, weights_GTS, -1, weights_GTS.dtype)
+                dq_GRLD[:, :, first:last] = torch.bmm(ds_GTS, keys_GLD[:, :seen]).unflatten(1, (repeats, rows))
+                dk[:, :seen] += torch.bmm(ds_GTS.transpose(1, 2), q_GRLD[:, :, first:last].flatten(1, 2))
+            dk_GLD[:, start:end], dv_GLD[:, start:end] = dk, dv
+        return dq_HLD, dk_GLD, dv_GLD, None
+
+
+def block_attention(q_HLD: torch.Tensor, k_GLD: torch.Tensor, v_GLD: torch.Tensor, bounds: Sequence[int]) -> torch.Tensor:
+    """Causal attention within each document of a row; returns [L, H, D].
+
+    Queries of H heads are already scaled; keys and values of G heads serve H / G query heads each, in order (grouped-query attention). `bounds`
+    are the documents' boundaries: 0, end of the first, ..., L. All in one type, which the result has too.
+    """
+    return BlockAttention.apply(q_HLD, k_GLD, v_GLD, tuple(bounds))
