@@ -96,7 +96,8 @@ def name_for_file(name: str) -> str:
     return safe
 
 
-def _write_error(error: OSError, path: Path) -> LimakitError:
+def write_error(error: OSError, path: Path) -> LimakitError:
+    """What a user is told of a file or folder that could not be written."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "free some space and run the same command again" if full else "check the folder and its permissions"
@@ -121,7 +122,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _write_error(error, path) from error
+            raise write_error(error, path) from error
         raise
 
 
@@ -151,7 +152,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _write_error(error, path) from error
+            raise write_error(error, path) from error
         raise
 
 
@@ -188,7 +189,7 @@ def stage_lock(folder: Path, what: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "ab")  # noqa: SIM115 (held for the whole block, then closed)
     except OSError as error:
-        raise _write_error(error, folder) from error
+        raise write_error(error, folder) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -53,7 +53,7 @@ def leave_as_killed(folder: Path, moment: str) -> None:
             patch.setattr(loop.Log, "append", lambda log, row: die() if row["step"] == step else own(log, row))
         elif moment == "between the optimiser's state and the epoch":
             save = loop.save_model
-            patch.setattr(loop, "save_model", lambda part, *a: die() if "02" in part.name else save(part, *a))
+            patch.setattr(loop, "save_model", lambda part, *a, **k: die() if "02" in part.name else save(part, *a, **k))
         elif moment == "before the old state is dropped":
             patch.setattr(run_folder.shutil, "rmtree", lambda path, **k: die() if Path(path).parent.name == "resume" else None)
         elif moment == "before final":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,24 @@ from ..errors import LimakitError
 from ..model.attention import attach_packing
 from ..model.chat import ChatFormat, chat_format, give_eot
 from ..model.fingerprint import fingerprint
-from ..model.load import context_length, load_causal_lm, load_config, load_tokenizer, locate
+from ..model.load import context_length, empty_causal_lm, load_causal_lm, load_config, load_tokenizer, locate
 from ..model.save import save_model
-from ..progress import Progress, say, show_table, warn
+from ..progress import Progress, say, warn
 from ..recipe import Recipe
 from ..records import Example, read_jsonl
 from ..workspace import Workspace, check_data, is_done, name_for_file, sha256_file, stage_lock, versions
+from .alarm import FirstStep
 from .dropout import attach_residual_dropout
-from .log import Log, readable_rows
+from .log import Log, NoLog, readable_rows
+from .memory import GIB, peak_bytes
 from .optimizer import linear_lr, make_optimizer
-from .ranks import ALONE, Ranks, joined
+from .ranks import ALONE, CPU, Ranks, joined
 from .run_folder import RunFolder
+from .shard import full_weights, shard_out
 from .state import load_state, save_state
 from .steps import Document, Prepared, Step, plan_steps, prepare
 from .update import run_steps
+from .watch import refuse_missing, watched
 
 SHOWN_IDS = 20  # a note in the middle of a run names this many trimmed examples; `limakit plan` names all
 
@@ -59,6 +64,7 @@ class Epoch:
     chat: ChatFormat
     folder: Path  # the run's, runs/NAME
     ranks: Ranks
+    optimizer: Any = None  # which holds the other half of weights that are split
 
 
 def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], None] | None = None) -> list[Path]:
@@ -71,18 +77,31 @@ def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], No
     loss that is not finite, and a disk that is full.
     """
     with joined(recipe.train.device) as ranks:
+        refuse_missing(recipe.train.watch)
         data = read_training_set(workspace, recipe, ranks)
-        run = run_folder(workspace, recipe, ranks.device)
-        with stage_lock(run.path, "train"):
-            if is_done(run.manifest, settings=run.settings, inputs=run.inputs):
-                say(f"{workspace.relative(run.path)} is finished: {len(data.steps)} steps with these settings and this data; nothing to do")
+        run = run_folder(workspace, recipe, ranks)
+        with stage_lock(run.path, "train") if ranks.first else nullcontext():
+            done = ranks.lead(lambda: _begin(run, workspace, recipe, data))
+            if done is None:
                 return []
-            run.claim()
-            done = run.newest_epoch(recipe.train.epochs)
             if done < recipe.train.epochs:
                 _train_from(done, run, workspace, recipe, data, ranks, each_epoch)
-            run.finish(recipe.train.epochs, len(data.steps))
-    return [run.final, run.log]
+            ranks.lead(lambda: run.finish(recipe.train.epochs, len(data.steps)))
+            ranks.lead(lambda: run.drop(recipe.train.keep))
+    return [run.final, run.log] if ranks.first else []
+
+
+def _begin(run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet) -> int | None:
+    """The epoch to go on after, whole and fit for it (0: none), or None where the run is finished."""
+    if is_done(run.manifest, settings=run.settings, inputs=run.inputs):
+        run.drop(recipe.train.keep)
+        say(f"{workspace.relative(run.path)} is finished: {len(data.steps)} steps with these settings and this data; nothing to do")
+        return None
+    run.claim()
+    done = run.newest_epoch(recipe.train.epochs)
+    if 0 < done < recipe.train.epochs:
+        run.verify(done)
+    return done
 
 
 def _train_from(
@@ -102,15 +121,19 @@ def _train_from(
         say(f"going on after epoch {done} of {spec.epochs}")
 
     # the model: the base with a new EOT, or the newest epoch, which has it
-    if done:
-        run.verify(done)
-        model = load_causal_lm(str(run.epoch(done)), device=device, trust_remote_code=recipe.model.trust_remote_code)
+    if spec.lora is not None:
+        from .adapter import load_adapted  # peft is an extra
+
+        adapted = load_adapted(workspace, recipe, data.chat, ranks, run.base, run.state(done) if done else None, run.remedy)
+        model = adapted.model
     else:
-        model = load_base(workspace, recipe, device)
-        give_eot(model, data.chat)
+        adapted, model = None, load_model(workspace, recipe, data.chat, ranks, run.epoch(done) if done else None)
     native = attach_residual_dropout(model, spec.residual_dropout)
     if spec.pack:
         attach_packing(model, spec.precision, longest=data.longest)
+
+    if adapted is not None:
+        adapted.wake_dropout()
 
     # AdamW, and its state if this is a resume
     optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=spec.weights, moments=spec.moments)
@@ -120,32 +143,50 @@ def _train_from(
     # the steps that are left
     total = len(data.steps)
     left = [step for step in data.steps if step.epoch > done]
-    log = Log(run.log, total - len(left))
-    times = Log(run.times, min(total - len(left), readable_rows(run.times)))  # no part of the result: it may be shorter than the log
+    log = Log(run.log, total - len(left)) if ranks.first else NoLog()
+    shorter = min(total - len(left), readable_rows(run.times))  # no part of the result: it may be shorter than the log
+    times = Log(run.times, shorter) if ranks.first else NoLog()
     rows = run_steps(
         model, optimizer, data.documents, left,
         lr=lambda step: linear_lr(spec.lr, step, total), clip_norm=spec.clip_norm, seed=recipe.seed, packed=spec.pack, precision=spec.precision,
-        ranks=ranks,
+        ranks=ranks, first=FirstStep(data.steps[0], ranks.lead(lambda: log.kept(1, "loss"))) if done else None,
     )  # fmt: skip
 
     def write_weights(part: Path) -> None:
         with native.restored():  # the saved config keeps the base's own rates
-            save_model(part, model, data.chat)
+            if adapted is not None:
+                adapted.save_weights(part)
+                return
+            weights = full_weights(model, ranks)
+            if ranks.first:
+                save_model(part, model, data.chat, weights=weights)
+
+    def write_state(part: Path) -> None:
+        save_state(part, model, optimizer, ranks)
+        if adapted is not None:
+            adapted.save_trained(part)
 
     try:
-        with Progress("train", total, "steps") as bar:
+        watch = spec.watch if ranks.first else []
+        with Progress("train", total, "steps") as bar, watched(watch, run, recipe.name, total - len(left)) as tell:
             bar.skip(total - len(left))
             started = time.perf_counter()
             for step, row in zip(left, rows, strict=True):
                 seconds = time.perf_counter() - started
+                speed, peak = row.tokens / seconds, peak_bytes(device) / GIB
                 log.append(asdict(row))
-                times.append({"step": row.step, "seconds": round(seconds, 4), "tokens_per_s": round(row.tokens / seconds, 1)})
-                bar.advance(1, epoch=str(row.epoch), loss=f"{row.loss:.3f}", **{"tokens/s": f"{row.tokens / seconds:,.0f}"})
+                times.append(
+                    {"step": row.step, "seconds": round(seconds, 4), "tokens_per_s": round(speed, 1), "peak_gib": round(peak, 3)}
+                )
+                notes = {"epoch": str(row.epoch), "loss": f"{row.loss:.3f}", "tokens/s": f"{speed:,.0f}", "memory": f"{peak:,.1f} GiB"}
+                bar.advance(1, **notes)
+                tell(row, speed)
                 if step.last_of_epoch:
                     log.sync()
                     if each_epoch is not None:
-                        each_epoch(Epoch(step.epoch, model, data.chat, run.path, ranks))
-                    run.save_epoch(step.epoch, weights=write_weights, state=lambda part: save_state(part, model, optimizer))
+                        each_epoch(Epoch(step.epoch, model, data.chat, run.path, ranks, optimizer))
+                    run.save_epoch(step.epoch, weights=write_weights, state=write_state, ranks=ranks)
+                    ranks.lead(lambda: run.drop(spec.keep))
                 started = time.perf_counter()
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # the latter is the CPU's
@@ -194,19 +235,43 @@ def load_base(workspace: Workspace, recipe: Recipe, device: torch.device, *, loc
     )
 
 
-def run_folder(workspace: Workspace, recipe: Recipe, device: torch.device) -> RunFolder:
-    """runs/NAME/ with everything its result depends on."""
-    base, spec = recipe.model.base, recipe.model
+def load_model(workspace: Workspace, recipe: Recipe, chat: ChatFormat, ranks: Ranks, epoch: Path | None = None) -> Any:
+    """The model to train, float32: the base with room for EOT, or an epoch, which has it; sharded where several ranks train it."""
+    spec = recipe.model
+
+    def load(device: torch.device) -> Any:
+        if epoch is not None:
+            return load_causal_lm(str(epoch), device=device, trust_remote_code=spec.trust_remote_code)
+        model = load_base(workspace, recipe, device)
+        give_eot(model, chat)
+        return model
+
+    def shell() -> Any:
+        model = empty_causal_lm(
+            str(epoch or spec.base), root=workspace.root, revision=None if epoch else spec.revision, trust_remote_code=spec.trust_remote_code
+        )  # fmt: skip
+        give_eot(model, chat)  # an epoch has the room already, and values there are none
+        return model
+
+    if ranks.size == 1:
+        return load(ranks.device)
+    return shard_out(lambda: load(CPU), shell, ranks, kind=recipe.train.shard, precision=recipe.train.precision)
+
+
+def run_folder(workspace: Workspace, recipe: Recipe, ranks: Ranks) -> RunFolder:
+    """runs/NAME/ with everything its result depends on. How many ranks there are is told, and binds nobody."""
+    base, spec, device = recipe.model.base, recipe.model, ranks.device
     config = load_config(base, root=workspace.root, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-    hashes = fingerprint(locate(base, workspace.root), config)
+    hashes = ranks.lead(lambda: fingerprint(locate(base, workspace.root), config))
     settings = {
         "base": base,
         "seed": recipe.seed,
-        "train": recipe.train.model_dump(mode="json", exclude={"device"}),
+        "train": recipe.train.model_dump(mode="json", exclude={"device", "keep", "watch", "shard"}),
         "device": device.type,
     }
     inputs = {"data/train.jsonl": sha256_file(workspace.data / "train.jsonl")} | {f"base/{name}": digest for name, digest in hashes.items()}
     here = {"threads": str(torch.get_num_threads())} if device.type == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
+    here |= {"ranks": str(ranks.size)}
     return RunFolder(workspace.runs / name_for_file(recipe.name), settings, inputs, versions(*RunFolder.packages) | here)
 
 
@@ -219,13 +284,3 @@ def trim_note(prepared: Prepared, max_tokens: int, show: int | None = None) -> s
         f"a cut response gets no EOT: {', '.join(ids)}{more}"
     )
 
-
-def show_example(workspace: Workspace, recipe: Recipe) -> None:
-    """Print the first example of the run, token by token, with its loss mask."""
-    data = read_training_set(workspace, recipe)
-    document = data.documents[data.steps[0].rows[0][0]]
-    rows = [
-        (repr(data.chat.tokenizer.convert_ids_to_tokens(token)), token, "yes" if wanted else "")
-        for token, wanted in zip(document.ids, document.target, strict=True)
-    ]
-    show_table(f"{document.id}: {len(rows)} tokens, {document.target_tokens} in the loss", ["token", "id", "in the loss"], rows)

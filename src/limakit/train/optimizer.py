@@ -77,7 +77,7 @@ class CompactAdamW(torch.optim.Optimizer):
                 state[key] = like(parameter, torch.zeros_like(weight, dtype=self.moments))
         parts = [weight, gradient, local(state["exp_avg"]), local(state["exp_avg_sq"])]
         parts += [local(state[REMAINDER])] if REMAINDER in state else []
-        size = CHUNK.get(weight.device.type, CHUNK["cuda"])
+        size = CHUNK["cpu" if weight.device.type == "cpu" else "cuda"]
         for chunks in zip(*(part.view(-1).split(size) for part in parts), strict=True):
             self._update_chunk(*chunks, step=state["step"].clone(), group=group)
         state["step"] += 1
@@ -164,9 +164,9 @@ def clip(optimizer: torch.optim.Optimizer, clip_norm: float) -> float:
 
 
 def optimizer_tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's state by parameter name, for safetensors."""
+    """The optimiser's state by parameter name, what of it lies on this rank; where it lies, not copied."""
     return {
-        f"{name}.{key}": value.detach().cpu().contiguous()
+        f"{name}.{key}": local(value.detach())
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -193,4 +193,5 @@ def restore_optimizer(model: Any, optimizer: torch.optim.Optimizer, tensors: dic
         # AdamW keeps its step count where the fused kernel wants it: on the parameter's device
         parameter = parameters[name]
         if wanted:
-            optimizer.state[parameter] = {key: tensors[f"{name}.{key}"].to(parameter.device) for key in wanted}
+            parts = {key: tensors[f"{name}.{key}"].to(parameter.device) for key in wanted}
+            optimizer.state[parameter] = {key: like(parameter, part) if part.ndim else part for key, part in parts.items()}

@@ -28,7 +28,7 @@ from torch.distributed.rendezvous import rendezvous
 from ..errors import LimakitError, UsageError
 from ..model.load import Device, pick_device
 from ..progress import muted
-from ..workspace import atomic_dir, sha256_file
+from ..workspace import atomic_dir, sha256_file, write_error
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
@@ -253,7 +253,10 @@ def shared_dir(path: Path, ranks: Ranks) -> Iterator[Path]:
                 f"this node ({socket.gethostname()}) does not see the folder that rank 0 made", where=part,
                 remedy="keep the workspace on a file system that all nodes share, under the same path (docs/cluster.md)",
             )  # fmt: skip
-        yield part
+        try:
+            yield part
+        except OSError as error:
+            raise write_error(error, path) from error
         ranks.wait()
         ranks.wait()
 

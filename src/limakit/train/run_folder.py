@@ -47,6 +47,11 @@ class RunFolder:
     packages: tuple[str, ...] = ("torch", "transformers", "tokenizers")
 
     @property
+    def base(self) -> dict[str, str]:
+        """The fingerprint of the base."""
+        return {name.removeprefix("base/"): digest for name, digest in self.inputs.items() if name.startswith("base/")}
+
+    @property
     def log(self) -> Path:
         return self.path / "log.jsonl"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,7 +63,8 @@ def shard_out(load: Callable[[], Any], shell: Callable[[], Any], ranks: Ranks, *
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if precision == "bfloat16" else MixedPrecisionPolicy()
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+    # by default the root would stay gathered after a forward without a backward, and model.parameters() would not be the shards
+    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     model.to_empty(device=ranks.device)
     tie = getattr(model, "tie_weights", None)
     if tie is not None:
@@ -101,7 +103,12 @@ def decoder_layers(model: Any) -> list[nn.Module]:
 
 
 def full_weights(model: Any, ranks: Ranks) -> dict[str, torch.Tensor] | None:
-    """The state dict with every tensor whole, in rank 0's host memory; None on the other ranks. All of them have to call it."""
+    """The state dict of a sharded model with every tensor whole, in rank 0's host memory; None on the other ranks. All of them have to call it.
+
+    None also for one process: its model is whole.
+    """
+    if ranks.size == 1:
+        return None
     weights: dict[str, torch.Tensor] = {}
     seen: dict[int, torch.Tensor] = {}  # a tied weight is gathered once, and stays tied
     for name, tensor in _state(model):
@@ -117,6 +124,29 @@ def _state(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     kept = model.state_dict().keys()
     yield from ((name, p) for name, p in model.named_parameters(remove_duplicate=False) if name in kept)
     yield from ((name, b) for name, b in model.named_buffers() if name in kept)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a parameter's first dimension that lie on this rank; `mine` where no other rank has to tell of the same ones."""
+
+    start: int
+    stop: int
+    of: int
+    mine: bool
+
+
+def rows_of(parameter: torch.Tensor) -> Rows:
+    """This rank's rows: all, or under FSDP2 its chunk of ceil(rows / ranks)."""
+    rows = parameter.shape[0]
+    if not isinstance(parameter, DTensor):
+        return Rows(0, rows, rows, True)
+    mesh = parameter.device_mesh
+    chunk = -(-rows // mesh.size(mesh.ndim - 1))
+    start = min(rows, chunk * mesh.get_local_rank(mesh.ndim - 1))
+    stop = min(rows, start + chunk)
+    assert parameter.to_local().shape[0] == stop - start
+    return Rows(start, stop, rows, mesh.ndim == 1 or mesh.get_local_rank(0) == 0)
 
 
 @contextmanager
@@ -136,4 +166,4 @@ def whole(model: Any) -> Iterator[Any]:
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.set_reshard_after_forward(True, recurse=False)
