@@ -252,17 +252,23 @@ def plan(recipe: RecipeOption = None) -> None:
 @app.command()
 def train(
     show: Annotated[bool, typer.Option("--show", help="Print the first example token by token with its loss mask, and stop.")] = False,
+    example: Annotated[Optional[str], typer.Option(metavar="ID", help="With --show: this example instead.", show_default=False)] = None,
     recipe: RecipeOption = None,
 ) -> None:
     """Fine-tune the base model on data/train.jsonl; run again to resume."""
     workspace, settings = _open(recipe)
-    from .train.loop import show_example
+    from .errors import UsageError
+
+    if example is not None and not show:
+        raise UsageError("--example means nothing without --show", remedy="limakit train --show --example ID")
+    if show:
+        from .train.show import show_example
+
+        show_example(workspace, settings, example)
+        return
     from .train.loop import train as run
 
-    if show:
-        show_example(workspace, settings)
-    else:
-        _wrote(run(workspace, settings))
+    _wrote(run(workspace, settings))
 
 
 @app.command()
@@ -342,6 +348,7 @@ _EXTRAS = {
     "torch": "train",
     "transformers": "train",
     "safetensors": "train",
+    "peft": "lora",
     "pyarrow": "curate",
     "selectolax": "curate",
     "daft": "curate",

@@ -61,9 +61,13 @@ def test_the_example_that_spoils_a_step_is_named_first_and_the_weights_stay(pack
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = make_optimizer(model, (0.9, 0.95), 0.1)
     rows = ((0, 1, 2), (3, 4, 5)) if packed else tuple((i,) for i in range(6))
-    with pytest.raises(LimakitError, match=r"step 7: the loss is nan\n  its examples, the highest loss first: ex-2 \(nan\), ex-\d \(\d") as caught:
+    with pytest.raises(
+        LimakitError, match=r"step 7: the loss is nan\n  its examples, the highest loss first: ex-2 \(nan\), ex-\d \(\d"
+    ) as caught:
         take_step(model, optimizer, docs, Step(7, 1, True, rows), lr=3e-4, **HOW | {"packed": packed})
-    assert all(f"ex-{i}" in caught.value.what for i in range(6)) and "another name" in caught.value.remedy and "0.0003" in caught.value.remedy
+    assert (
+        all(f"ex-{i}" in caught.value.what for i in range(6)) and "another name" in caught.value.remedy and "0.0003" in caught.value.remedy
+    )
     assert not optimizer.state
     for name, p in model.named_parameters():
         assert torch.equal(p.nan_to_num(), before[name].nan_to_num()), name

@@ -19,9 +19,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limakit.errors import LimakitError
 from limakit.model.chat import chat_format
-from limakit.recipe import read_recipe
-from limakit.train.loop import show_example
-from limakit.workspace import find_workspace
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -201,9 +198,3 @@ def test_packing_does_not_change_the_training(tmp_path):
     for a, b in zip(rows(packed), rows(apart), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-5) and a["target_tokens"] == b["target_tokens"]
 
-
-def test_show_prints_the_first_example_with_its_mask(finished, capsys):
-    workspace = find_workspace(finished / "lima.toml")
-    show_example(workspace, read_recipe(workspace.recipe_path))
-    out = capsys.readouterr().out
-    assert "in the loss" in out and "<|eot|>" in out and "yes" in out
