@@ -28,7 +28,8 @@ from ..workspace import write_json, write_text
 from .chat import ChatFormat, chat_format, give_eot
 from .fingerprint import fingerprint
 from .load import ADAPTER_CONFIG, load_causal_lm, load_config, load_tokenizer, locate
-from .nf4 import dequantise, linear_layers, quantise
+from .load_nf4 import load_nf4
+from .nf4 import unpack_layers
 from .save import rust_io_errors, save_tokenizer, stop_at_eot
 
 WEIGHTS, BASE = "adapter_model.safetensors", "base.json"
@@ -62,26 +63,27 @@ class Adapter:
 
 
 class Base(BaseModel):
-    """base.json. `fingerprint`: fingerprint.fingerprint of the base; `held`: how its frozen weights lay in memory."""
+    """base.json. `fingerprint`: fingerprint.fingerprint of the base; how its frozen weights lay in memory: `held` the linear layers, `dtype` the rest."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
     fingerprint: dict[str, str]
     held: Literal["float32", "bfloat16", "nf4"]
+    dtype: Literal["float32", "bfloat16"]
     eot_is_new: bool
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32 if self.held == "float32" else torch.bfloat16
 
-
-def save_adapter(folder: Path, adapter: Adapter, base: Base, model: Any, chat: ChatFormat, *, rank: int, alpha: float, dropout: float) -> None:
+def save_adapter(
+    folder: Path, adapter: Adapter, base: Base, model: Any, chat: ChatFormat, *, rank: int, alpha: float, dropout: float
+) -> None:
     """Write the folder. `model` is the base, adapted or not: its config and the layout of its layers are asked for."""
     tensors = {PREFIX + name + end: low for name, lows in adapter.layers.items() for end, low in zip((LOW_A, LOW_B), lows, strict=True)}
     tensors |= {PREFIX + name + ROW: row for name, row in adapter.rows.items()}
     with rust_io_errors():
-        save_file({name: tensor.contiguous().cpu() for name, tensor in sorted(tensors.items())}, folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(
+            {name: tensor.contiguous().cpu() for name, tensor in sorted(tensors.items())}, folder / WEIGHTS, metadata={"format": "pt"}
+        )
     (folder / WEIGHTS).chmod(0o644)  # as the files beside it; safetensors makes it private
     config = {
         "peft_type": "LORA",
@@ -134,12 +136,13 @@ def load_merged(
             where=folder,
             remedy="put back the base it was trained from, or train again",
         )
-    model = load_causal_lm(
-        name, revision=base.fingerprint.get("commit"), trust_remote_code=trust_remote_code, device=device, dtype=base.dtype, local_only=local_only
-    )  # fmt: skip
+    held = torch.bfloat16 if base.dtype == "bfloat16" else torch.float32
+    where: dict[str, Any] = {"revision": base.fingerprint.get("commit"), "trust_remote_code": trust_remote_code}
+    if base.held == "nf4":
+        model = unpack_layers(load_nf4(name, **where, device=device, dtype=held))
+    else:
+        model = load_causal_lm(name, **where, device=device, dtype=held, local_only=local_only)
     with torch.no_grad():
-        if base.held == "nf4":
-            round_to_nf4(model)
         model.to(dtype)
         chat = chat_format(load_tokenizer(str(folder)))
         if chat is None or chat.eot_id != adapter.eot_id:
@@ -185,15 +188,9 @@ def _find_base(base: Base, folder: Path, root: Path | None) -> str:
     try:
         return locate(base.name)
     except LimakitError:
-        raise LimakitError(f"its base {base.name} is not there", where=folder, remedy="put the base back where it was, or beside it") from None
-
-
-def round_to_nf4(model: Any) -> None:
-    """Give every linear layer but the output layer the weights it has in 4-bit NormalFloat, in place."""
-    for module in linear_layers(model).values():
-        weight = module.weight.data.T if isinstance(module, Conv1D) else module.weight.data
-        rounded = dequantise(quantise(weight), weight.shape, weight.dtype)
-        module.weight.data = rounded.T.contiguous() if isinstance(module, Conv1D) else rounded
+        raise LimakitError(
+            f"its base {base.name} is not there", where=folder, remedy="put the base back where it was, or beside it"
+        ) from None
 
 
 def merge_into(model: Any, adapter: Adapter, where: object) -> None:
@@ -208,5 +205,7 @@ def merge_into(model: Any, adapter: Adapter, where: object) -> None:
         except (ValueError, RuntimeError, IndexError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise LimakitError(f"the adapter does not fit its base at {name}: {str(error).splitlines()[0]}", where=where, remedy=_REMEDY) from error
+            raise LimakitError(
+                f"the adapter does not fit its base at {name}: {str(error).splitlines()[0]}", where=where, remedy=_REMEDY
+            ) from error
     model.tie_weights()

@@ -98,7 +98,7 @@ def _tensors(files: list[str], names: _Names, device: torch.device) -> Iterator[
     """Each tensor the model has a place for, one at a time."""
     for path in files:
         with safe_open(path, framework="pt", device="cpu") as file:
-            for key in file.keys():
+            for key in file.keys():  # noqa: SIM118 (it is no dict)
                 if (name := names(key)) is not None:
                     yield name, file.get_tensor(key).to(device)
 

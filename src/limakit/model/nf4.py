@@ -159,3 +159,16 @@ def pack_layer(module: nn.Module, weight: torch.Tensor, dtype: torch.dtype) -> N
     """What stands for `module` (linear or Conv1D) with this weight, in the module's own layout; its bias is left to the caller."""
     transposed = isinstance(module, Conv1D)
     return NF4Linear(weight.T if transposed else weight, None, dtype, transposed=transposed)
+
+
+def unpack_layers(model: Any) -> Any:
+    """The model with plain layers again, in place; they have the weights that their 4 bits stood for."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, NF4Linear):
+            size = (module.in_features, module.out_features)
+            with torch.device("meta"):
+                layer = Conv1D(size[1], size[0]) if module.transposed else nn.Linear(*size, bias=module.bias is not None)
+            layer.weight = nn.Parameter(module.weight.T.contiguous() if module.transposed else module.weight, requires_grad=False)
+            layer.bias = module.bias
+            model.set_submodule(name, layer)
+    return model
