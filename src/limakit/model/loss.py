@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from .attention import autocast, row_inputs
+from .head import loss_head
 
 
 def target_positions(targets: Sequence[Sequence[bool]]) -> list[int]:
@@ -25,13 +26,20 @@ def target_positions(targets: Sequence[Sequence[bool]]) -> list[int]:
     return positions
 
 
+def takes_positions(model: Any) -> bool:
+    """Whether the model's forward makes logits at chosen positions alone (`logits_to_keep`)."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's own forward hides the model's
+    return "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+
 def row_loss(
     model: Any, ids: Sequence[Sequence[int]], targets: Sequence[Sequence[bool]], *, packed: bool, precision: str = "float32"
 ) -> torch.Tensor:
-    """Summed cross entropy (0-dim, float32) over the target tokens of one row of documents.
+    """Summed cross entropy (0-dim, float32, in nats) over the target tokens of one row of documents; in eval mode and without gradients that
+    is what perplexity is made of.
 
     `packed` says that the model runs packed attention (attention.attach_packing); otherwise a row is one document. A row without
-    target tokens gives 0 with a gradient of 0.
+    target tokens gives 0 with a gradient of 0. A model with a loss head (head.py) keeps no logits at all.
     """
     device = next(model.parameters()).device
     ids_BL = torch.tensor([[token for document in ids for token in document]], device=device)
@@ -39,10 +47,14 @@ def row_loss(
     if not packed and len(ids) != 1:
         raise ValueError(f"{len(ids)} documents in a row that is not packed")
     inputs = row_inputs([len(document) for document in ids], device) if packed else {"use_cache": False}
-    selects = "logits_to_keep" in inspect.signature(model.forward).parameters
-    if selects:
+    target_T = ids_BL[0, positions]
+    if takes_positions(model):
         inputs["logits_to_keep"] = positions - 1
+        head = loss_head(model)
+        if head is not None:
+            with autocast(model, precision), head.asked(target_T):
+                return model(input_ids=ids_BL, **inputs).logits
     with autocast(model, precision):
         logits_BTV = model(input_ids=ids_BL, **inputs).logits
-    logits_TV = logits_BTV[0] if selects else logits_BTV[0, positions - 1]
-    return F.cross_entropy(logits_TV.float(), ids_BL[0, positions], reduction="sum")
+    logits_TV = logits_BTV[0] if "logits_to_keep" in inputs else logits_BTV[0, positions - 1]
+    return F.cross_entropy(logits_TV.float(), target_T, reduction="sum")
