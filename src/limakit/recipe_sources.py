@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Split = Literal["train", "dev", "test"]
+Split = Literal["train", "dev", "test", "held_out"]
+ANSWERED: tuple[Split, ...] = ("train", "held_out")  # splits of examples, which have responses; dev and test are prompts
 Count = Annotated[int, Field(ge=0)]
 Bounds = Annotated[tuple[Count, Count], Field(strict=False)]  # characters of the cleaned response, both ends allowed
 Rule = Literal["first_person", "cites_other_answers", "names_site"]
@@ -128,7 +129,7 @@ class RedditSource(_Source):
 
     @model_validator(mode="after")
     def _titles_have_no_response(self) -> Self:
-        if self.use == "titles" and self.split == "train":
+        if self.use == "titles" and self.split in ANSWERED:
             raise ValueError('use = "titles" gives prompts without responses: set split = "test" (or "dev"), or use = "pairs"')
         return self
 

@@ -14,7 +14,8 @@ pretraining data, with 13 words), or gives the answer that the judges have as a 
   duplicates. Runs are not looked for there: texts of one tone share stock sentences, above all refusals, and a quoted licence or a piece of
   code is no leak of the answer. So an answer that is partly copied, or short, is not found.
 
-Dev prompts are compared with test prompts only: the files of `against` may well hold the dev prompts themselves.
+Dev prompts are compared with test prompts only: the files of `against` may well hold the dev prompts themselves. Held-out examples are compared
+with both, and with what is trained on as training examples are with each other (`select`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..recipe_sources import Split
 from ..records import Prompt, Turn
 from .duplicates import (
     COPY_CHARS,
@@ -44,7 +46,7 @@ from .rules import folded
 from .stats import read_rows
 
 Held = Literal["test", "dev", "against"]
-_LOOKED_AT: dict[str, tuple[Held, ...]] = {"train": ("test", "dev", "against"), "dev": ("test",), "test": ()}
+_LOOKED_AT: dict[Split, tuple[Held, ...]] = {"train": ("test", "dev", "against"), "held_out": ("test", "dev"), "dev": ("test",), "test": ()}
 WHOLE = 6  # words from which a prompt shorter than a run is looked for as a whole
 SHORT = 40  # different words up to which prompts are compared as sets of words, too
 
@@ -97,7 +99,7 @@ class Guard:
             self.add("against", f"{path.name}: {row.id}", row.turns, row.reference if isinstance(row, Prompt) else None)
         return len(rows)
 
-    def problem(self, turns: Sequence[Turn], split: Literal["train", "dev", "test"] = "train") -> tuple[str, str] | None:
+    def problem(self, turns: Sequence[Turn], split: Split = "train") -> tuple[str, str] | None:
         """Why a candidate for this split must go, as (reason, detail), or None.
 
         Reasons, the plainest first: "prompt_in_test", "near_test", "reference_in_test", "ngram_in_test", and the same of dev and against. The

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..recipe_sources import StackExchangeDialogueSource
+from ..recipe_sources import ANSWERED, StackExchangeDialogueSource
 from ..records import Provenance, Turn
 from ..sources.comments import Comment, comment_html, mention
 from ..sources.communities import Site
@@ -131,7 +131,7 @@ def dialogue(
         site=site.host,
         title=title or None,
     )
-    train = source.split == "train"
+    train = source.split in ANSWERED
     said = Text(
         source=source.label,
         turns=turns if train else turns[:-1],

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ..errors import LimakitError, UsageError
 from ..progress import visible
+from ..recipe_sources import ANSWERED
 from ..records import Example, Prompt, Turn, first_problem
 from ..sources.authored import read_markdown
 from .decisions import Decision, Decisions
@@ -37,19 +38,19 @@ def as_markdown(item: ReviewItem, words: Words) -> str:
 
 
 def from_markdown(path: Path, split: str) -> Words:
-    """What a file says now. Raises LimakitError naming file and line for what is no example (train) or prompt (dev, test)."""
+    """What a file says now. Raises LimakitError naming file and line for what is no example (train, held out) or prompt (dev, test)."""
     row = read_markdown(path)
     turns = tuple(turn.model_copy(update={"text": _unescaped(turn.text)}) for turn in row.turns or ())
     reference = None if row.reference is None else _unescaped(row.reference)
-    if split == "train" and reference is not None:
+    if split in ANSWERED and reference is not None:
         raise LimakitError("a training example has no ## Reference", where=path, remedy="call it ## Response")
     try:
-        (Example if split == "train" else Prompt)(id="x", source="", turns=turns)
+        (Example if split in ANSWERED else Prompt)(id="x", source="", turns=turns)
     except ValidationError as error:
         _, what = first_problem(error)
         kind = (
             "an example ends with ## Response"
-            if split == "train"
+            if split in ANSWERED
             else "a dev or test prompt ends with ## Prompt, or with ## Reference after it"
         )
         raise LimakitError(what, where=path, remedy=kind) from None

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import LimakitError, UsageError
 from ..progress import warn
-from ..recipe_sources import LimaSource
+from ..recipe_sources import ANSWERED, LimaSource
 from ..records import Author, Provenance, Turn, jsonl_lines
 from ..sources.lima import LimaRow, parse_lima
 from .candidate import Candidate, Text
@@ -32,7 +32,7 @@ def inputs(source: LimaSource, path: Path) -> dict[str, Path]:
 def offer(source: LimaSource, path: Path, work: Work) -> Iterator[pa.RecordBatch]:
     """Every row, in their order; one that cannot be read is "malformed", and a note tells of them.
 
-    For training a row must end with a response. As dev or test prompts a last response becomes the reference, which only judges see.
+    For training or held out a row must end with a response. As dev or test prompts a last response becomes the reference, which only judges see.
     Raises LimakitError where not a single row can be read: then it is another format.
     """
     faults: list[LimakitError] = []
@@ -60,10 +60,10 @@ def _candidate(source: LimaSource, number: int, row: LimaRow, turns: tuple[Turn,
     name = row.source or source.name  # so that what is written in the published format again is what it was
     response = turns[-1].text if turns[-1].role == "assistant" else None
     bare = Candidate(id, url=source.url, response_chars=None if response is None else len(response))
-    if source.split == "train" and response is None:
+    if source.split in ANSWERED and response is None:
         return bare.drop("no_answer")
     reference = None
-    if source.split != "train" and response is not None:
+    if source.split not in ANSWERED and response is not None:
         turns, reference = turns[:-1], response
     provenance = Provenance(id=id, source=name, url=source.url, authors=(Author(name=source.author),), licence=source.licence)
     return replace(bare, text=Text(source=name, turns=turns, reference=reference, provenance=provenance))

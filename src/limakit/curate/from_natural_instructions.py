@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import LimakitError
-from ..recipe_sources import NaturalInstructionsSource
+from ..recipe_sources import ANSWERED, NaturalInstructionsSource
 from ..records import Author, Provenance, Turn
 from ..sources.natural_instructions import Instance, TaskFile, of_categories, pinned, read_task, task_names
 from .batches import folder_tasks
@@ -108,7 +108,7 @@ def _problem(part: str, text: str, chars: tuple[int, int]) -> tuple[str, str] | 
 
 def _taken(source: NaturalInstructionsSource, bare: Candidate, task: TaskFile, prompt: str, response: str, changes: str) -> Candidate:
     user, assistant = Turn(role="user", text=prompt), Turn(role="assistant", text=response)
-    training = source.split == "train"
+    training = source.split in ANSWERED
     provenance = Provenance(
         id=bare.id,
         source=source.label,

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ..errors import LimakitError, UsageError
 from ..progress import warn
-from ..recipe_sources import RedditSource
+from ..recipe_sources import ANSWERED, RedditSource
 from ..records import Author, Provenance, Turn
 from ..sources.reddit import Of, base36, files, unread
 from .candidate import Candidate, Text
@@ -199,7 +199,7 @@ def _fit(
         changes = ["tags removed from the title", *changes]
     turns = [Turn(role="user", text=texts[0])]
     reference = None
-    if source.split == "train":
+    if source.split in ANSWERED:
         turns.append(Turn(role="assistant", text=texts[1]))
     elif len(texts) > 1:
         reference = texts[1]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..recipe_sources import StackExchangeSource
+from ..recipe_sources import ANSWERED, StackExchangeSource
 from ..records import Author, Provenance, Turn
 from ..sources.communities import Dump, Site, find_sites
 from ..sources.dump import Table, check_ranges, ranges, rows_at
@@ -200,7 +200,7 @@ def _candidate(source: StackExchangeSource, site: Site, question: Row, answer: R
         site=site.host,
         title=question.get("Title") or None,
     )
-    user, train = Turn(role="user", text=prompt), source.split == "train"
+    user, train = Turn(role="user", text=prompt), source.split in ANSWERED
     turns = (user, Turn(role="assistant", text=response)) if train else (user,)
     text = Text(source=source.label, turns=turns, reference=None if train else response, tags=tags, provenance=provenance)
     return Candidate(id, site.slug, text=text, review=review, detail=detail or "")

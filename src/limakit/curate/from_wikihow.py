@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..progress import Progress, warn
-from ..recipe_sources import WikihowSource
+from ..recipe_sources import ANSWERED, WikihowSource
 from ..records import Author, Provenance, Turn
 from ..sources.wikihow import Article, Fault, article_files, check_lines, read_files, read_lines
 from ..sources.wikihow_csv import read_csv
@@ -159,7 +159,7 @@ def _judged(source: WikihowSource, article: Article, drop: frozenset[str], only:
     if not prompt:
         return bare.drop("empty_prompt")
     user, assistant = Turn(role="user", text=prompt), Turn(role="assistant", text=response)
-    training = source.split == "train"
+    training = source.split in ANSWERED
     changes = ["the prompt is the title as a question", "steps as Markdown lists; links, images, HTML and citation marks removed", *changes]
     host = url.split("/")[2].lower() or HOST
     provenance = Provenance(

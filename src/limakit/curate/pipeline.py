@@ -1,7 +1,8 @@
 """`limakit curate`: the recipe's sources -> data/ (paper, section 2).
 
 Each source is first offered whole: a pool, kept under a name made from its settings and the content of its files, so that what was read
-once is not read again. Then test prompts are chosen, then dev, then train, so that no prompt is trained on that a model is tested with.
+once is not read again. Then test prompts are chosen, then dev, then train, so that no prompt is trained on that a model is tested with; what is held out comes last,
+from what is left.
 Everything is written to a folder of its own and moved into place at the end, the manifest last: a run that fails or is killed before that
 leaves the set that was there. While the files are moved a file `.curating` lies beside them, so that no stage takes parts of two sets for one.
 """
@@ -23,7 +24,7 @@ from .. import __version__
 from ..errors import LimakitError, UsageError
 from ..progress import say, show_table, warn
 from ..recipe import Recipe
-from ..recipe_sources import Source
+from ..recipe_sources import ANSWERED, Source
 from ..records import Example, Prompt, Provenance, write_jsonl
 from ..workspace import (
     CURATING,
@@ -53,6 +54,7 @@ from .select import Chosen, Selection, select
 from .stats import table_cells, table_one
 
 OUTPUTS = ("train.jsonl", "dev.jsonl", "test.jsonl", "provenance.jsonl", "attribution.md", "review.jsonl", "candidates.parquet", "card.md")
+HELD_OUT = "held_out.jsonl"  # written where a source has split = "held_out"
 MANIFEST = "manifest.json"
 _KINDS: dict[str, ModuleType] = {
     "stackexchange": from_stackexchange,
@@ -109,6 +111,8 @@ def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None, *, 
             "candidates.parquet": lambda path: write_candidates(path, selections),
             "card.md": lambda path: write_text(path, card(recipe.name, sizes, selections, provenance)),
         }
+        if any(source.split == "held_out" for source in recipe.sources):
+            writers[HELD_OUT] = lambda path: write_jsonl(path, sets["held_out"])
         _write_all(workspace.data, writers, settings, named)
         _forget(work)
     if tables:
@@ -120,7 +124,7 @@ def curate(workspace: Workspace, recipe: Recipe, cluster: str | None = None, *, 
         if selection.missing:
             what = f"{selection.label}: {selection.missing:,} of {len(selection.kept) + selection.missing:,} are missing until somebody has reviewed candidates"
             warn(f"{what}: limakit review, then limakit curate")
-    return [workspace.data / name for name in (*OUTPUTS, MANIFEST)]
+    return [workspace.data / name for name in (*writers, MANIFEST)]
 
 
 def _inputs(workspace: Workspace, recipe: Recipe, files: Sequence[dict[str, Path]]) -> dict[str, Path]:
@@ -139,7 +143,7 @@ def _inputs(workspace: Workspace, recipe: Recipe, files: Sequence[dict[str, Path
 
 def _against(workspace: Workspace, recipe: Recipe) -> list[str]:
     """The further files to hold out; the set's own dev and test prompts are held out as they are chosen."""
-    own = {(workspace.data / name).resolve() for name in ("dev.jsonl", "test.jsonl")}
+    own = {(workspace.data / name).resolve() for name in ("dev.jsonl", "test.jsonl", HELD_OUT)}
     return [name for name in recipe.decontaminate.against if workspace.path(name).resolve() not in own]
 
 
@@ -197,7 +201,7 @@ def _select_all(workspace: Workspace, recipe: Recipe, pools: Sequence[Pool]) -> 
     done: dict[int, Selection] = {}
     owner: dict[str, str] = {}
     labels, draws = _labels(recipe.sources), _draws(recipe.sources)
-    for split in ("test", "dev", "train"):
+    for split in ("test", "dev", "train", "held_out"):
         for i, source in enumerate(recipe.sources):
             if source.split != split:
                 continue
@@ -216,21 +220,21 @@ def _select_all(workspace: Workspace, recipe: Recipe, pools: Sequence[Pool]) -> 
 
 
 def _records(selections: Sequence[Selection]) -> tuple[dict[str, list[Example] | list[Prompt]], list[Provenance]]:
-    """The rows of train, dev and test, and the provenance of each in the same order."""
-    examples: list[Example] = []
+    """The rows of train, dev and test and what is held out, and the provenance of each in the same order."""
+    examples: dict[str, list[Example]] = {"train": [], "held_out": []}
     prompts: dict[str, list[Prompt]] = {"dev": [], "test": []}
-    provenance: dict[str, list[Provenance]] = {"train": [], "dev": [], "test": []}
+    provenance: dict[str, list[Provenance]] = {"train": [], "dev": [], "test": [], "held_out": []}
     for selection in selections:
         for c in selection.kept:
             assert c.text is not None, f"{c.id} is kept without its text"
-            if selection.split == "train":
-                examples.append(Example(id=c.id, source=c.text.source, turns=c.turns, tags=c.text.tags))
+            if selection.split in ANSWERED:
+                examples[selection.split].append(Example(id=c.id, source=c.text.source, turns=c.turns, tags=c.text.tags))
             else:
                 prompts[selection.split].append(
                     Prompt(id=c.id, source=c.text.source, turns=c.turns, tags=c.text.tags, reference=c.text.reference)
                 )
             provenance[selection.split].append(c.text.provenance)
-    return {"train": examples, **prompts}, [row for rows in provenance.values() for row in rows]
+    return {"train": examples["train"], **prompts, "held_out": examples["held_out"]}, [row for rows in provenance.values() for row in rows]
 
 
 def _review_items(selections: Sequence[Selection]) -> Iterator[ReviewItem]:
@@ -305,6 +309,7 @@ def _write_all(data: Path, writers: dict[str, Callable[[Path], object]], setting
     and the old manifest is gone. Raises LimakitError if something cannot be written or moved.
     """
     aside = data / f"{PARTIAL}curate-{os.getpid()}"
+    stale = [name for name in _listed(data / MANIFEST) if name == HELD_OUT and name not in writers]
     try:
         for name, write in writers.items():
             write(aside / name)
@@ -315,7 +320,7 @@ def _write_all(data: Path, writers: dict[str, Callable[[Path], object]], setting
         for name in (*writers, MANIFEST):
             if (data / name).is_dir():
                 raise LimakitError("a folder is in the way; nothing was touched", where=data / name, remedy="move it elsewhere")
-        _move(aside, data, (*writers, MANIFEST))
+        _move(aside, data, (*writers, MANIFEST), stale)
     except LimakitError as error:
         where = data / error.where.name if isinstance(error.where, Path) else error.where
         raise LimakitError(error.what, where=where, remedy=error.remedy) from None
@@ -323,14 +328,24 @@ def _write_all(data: Path, writers: dict[str, Callable[[Path], object]], setting
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _move(aside: Path, data: Path, names: Sequence[str]) -> None:
-    """Move the files, the last one last. Every step is on the disk before the next that relies on it."""
+def _listed(manifest: Path) -> list[str]:
+    """The outputs that a manifest lists; none where it cannot be read."""
+    try:
+        return list(json.loads(manifest.read_bytes())["outputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _move(aside: Path, data: Path, names: Sequence[str], stale: Sequence[str]) -> None:
+    """Move the files, the last one last, and remove what the set has no more. Every step is on the disk before the next that relies on it."""
     at = data
     try:
         (data / CURATING).touch()
         sync_folder(data)
         (data / names[-1]).unlink(missing_ok=True)
         sync_folder(data)
+        for name in stale:
+            (data / name).unlink(missing_ok=True)
         for name in names:
             at = data / name
             os.replace(aside / name, at)

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..errors import LimakitError, UsageError
+from ..recipe_sources import Split
 from ..records import Record, Turn, read_jsonl, write_jsonl
 from ..workspace import Workspace, check_data
 from .decisions import DECISIONS, Decision, Decisions, digest, read_decisions
@@ -29,7 +30,7 @@ class ReviewItem(Record):
 
     id: str = Field(min_length=1)
     label: str
-    split: Literal["train", "dev", "test"]
+    split: Split
     why: str
     detail: str = ""
     turns: tuple[Turn, ...] = Field(min_length=1)
@@ -42,7 +43,7 @@ class ReviewItem(Record):
     seen: str = Field(min_length=1)
 
 
-def review_item(*, id: str, label: str, split: Literal["train", "dev", "test"], why: str, turns: tuple[Turn, ...],
+def review_item(*, id: str, label: str, split: Split, why: str, turns: tuple[Turn, ...],
                 reference: str | None = None, detail: str = "", url: str | None = None, title: str | None = None, score: int | None = None,
                 answer_score: int | None = None, licence: str = "") -> ReviewItem:  # fmt: skip
     """A row of the queue, with its digest."""

@@ -125,7 +125,7 @@ class Chosen:
 
     def __init__(self, *, near: float, guard: Guard):
         self.near, self.guard = near, guard
-        self.kept = {split: Repeats(near) for split in ("test", "dev", "train")}
+        self.kept = {split: Repeats(near) for split in ("test", "dev", "train", "held_out")}
 
     def see(self, c: Candidate) -> Seen:
         prints = fingerprint(c.turns)
@@ -135,17 +135,23 @@ class Chosen:
         return Seen(prints, sketch(said), sketch(c.turns[-1].text) if prints.responses else None)
 
     def problem(self, c: Candidate, seen: Seen, split: Split) -> tuple[str, str] | None:
-        """(reason, detail) where `c` repeats what is kept in its split, or would let a dev or test prompt into it."""
+        """(reason, detail) where `c` repeats what is kept in its split, or would let a dev or test prompt into it.
+
+        What is held out is chosen last, so that it changes nothing of the training set, and must repeat nothing of that either.
+        """
         for other in ("test", "dev"):
             if other == split:
                 break
             if c.stratum and _post(c) in self.kept[other].posts:
                 return f"prompt_in_{other}", c.id
-        return self.guard.problem(c.turns, split) or self.kept[split].problem(c, seen)
+        problem = self.guard.problem(c.turns, split) or self.kept[split].problem(c, seen)
+        if problem is None and split == "held_out" and (trained := self.kept["train"].problem(c, seen)):
+            return f"{trained[0]}_of_train", trained[1]
+        return problem
 
     def keep(self, c: Candidate, seen: Seen, split: Split) -> None:
         self.kept[split].add(c, seen)
-        if split != "train":
+        if split in ("test", "dev"):
             assert c.text is not None
             self.guard.add(split, c.id, c.turns, c.text.reference)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ..errors import LimakitError, UsageError
 from ..progress import warn
-from ..recipe_sources import Split
+from ..recipe_sources import ANSWERED, Split
 from ..records import Example, Prompt, Record, Turn, first_problem, jsonl_lines, parse_row
 
 Group = Literal["A", "B"]
@@ -136,7 +136,7 @@ def _part(file: Path, folder: Path) -> str:
 
 
 def _checked(row: AuthoredRow, where: str, part: str, split: Split) -> Authored:
-    train = (row.split or split) == "train"
+    train = (row.split or split) in ANSWERED
 
     def wrong(what: str, remedy: str) -> LimakitError:
         return LimakitError(what, where=where, remedy=remedy)
@@ -236,7 +236,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "id": (),
     "tags": (),
     "group": ("A", "B"),
-    "split": ("train", "dev", "test"),
+    "split": ("train", "dev", "test", "held_out"),
     "refusal": (),
     "format": (),
 }
