@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from ..errors import LimakitError
@@ -74,6 +75,10 @@ def split_weights(model: Any) -> dict[torch.Tensor, torch.Tensor]:
         return like(tensor, high)
 
     model._apply(halve)  # as model.to(dtype) does it, which FSDP knows to follow; a tied weight is met again as bfloat16
+    for module in model.modules():
+        group = module._get_fsdp_state()._fsdp_param_group if isinstance(module, FSDPModule) else None
+        if group is not None:
+            group._init_mp_dtypes()  # FSDP looks at dtypes once, at the first forward, and a check of the model has been that
     return remainders
 
 
