@@ -91,7 +91,7 @@ def save_adapter(
         "base_model_name_or_path": base.name,
         "revision": base.fingerprint.get("commit"),
         "r": rank,
-        "lora_alpha": alpha,
+        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
         "lora_dropout": dropout,
         "bias": "none",
         "fan_in_fan_out": any(_is_transposed(model, name) for name in adapter.layers),

@@ -69,9 +69,10 @@ class Adapted:
         trained = trained_weights(self.model)
         adapter = adapter_of(self.model, trained, spec, self.chat.eot_id)
         if spec.save == "merged":
-            weights = full_weights(self.model, self.ranks)
-            if weights is not None:
-                save_model(folder, self.model, self.chat, weights=merged_weights(self.model, adapter, weights))
+            weights = full_weights(self.model, self.ranks)  # None for one process
+            if self.ranks.first:
+                merged = merged_weights(self.model, adapter, weights if weights is not None else self.model.state_dict())
+                save_model(folder, self.model, self.chat, weights=merged)
         elif self.ranks.first:
             save_adapter(folder, adapter, self.base, self.model, self.chat, rank=spec.rank, alpha=spec.alpha, dropout=spec.dropout)
 
