@@ -30,7 +30,6 @@ from ..train.loop import Epoch
 from ..train.optimizer import REMAINDER
 from ..train.ranks import Ranks
 from ..train.shard import whole
-from ..train.split import join, split
 from ..train.steps import Document, prepare
 from ..workspace import Workspace, check_data, name_for_file, sha256_file, stage_lock
 from .local import Row, Stream, decode
@@ -155,7 +154,7 @@ def as_saved(epoch: Epoch) -> Iterator[None]:
     if packed in (PACKED, VARLEN):
         model.set_attn_implementation(own_attention(model))
     try:
-        with joined_weights(epoch), whole(model), evaluating(model), torch.compiler.set_stance("force_eager"):
+        with widened_weights(epoch), whole(model), evaluating(model), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         if packed in (PACKED, VARLEN):
@@ -163,19 +162,20 @@ def as_saved(epoch: Epoch) -> Iterator[None]:
 
 
 @contextmanager
-def joined_weights(epoch: Epoch) -> Iterator[None]:
-    """Weights that are split (train/split.py) as the float32 ones they are, for a block that does not change them; others as they are."""
+def widened_weights(epoch: Epoch) -> Iterator[None]:
+    """Weights that are split (train/split.py) as the saved epoch has them, their bfloat16 half, widened to float32 for a block that does not
+    change them; others as they are."""
     state = epoch.optimizer.state if epoch.optimizer is not None else {}
-    remainders = {parameter: kept[REMAINDER] for parameter, kept in state.items() if REMAINDER in kept}
-    if not remainders or epoch.ranks.size > 1:
+    split = {parameter for parameter, kept in state.items() if REMAINDER in kept}
+    if not split or epoch.ranks.size > 1:
         yield
         return
     model = epoch.model
-    model._apply(lambda tensor: join(tensor.detach(), remainders[tensor]) if tensor in remainders else tensor)
+    model._apply(lambda tensor: tensor.detach().float() if tensor in split else tensor)
     try:
         yield
-    finally:  # rounding gives back the high half, bit for bit; the remainder was not touched
-        model._apply(lambda tensor: split(tensor.detach())[0] if tensor in remainders else tensor)
+    finally:  # what was widened is the same bfloat16 again; the remainder was not touched
+        model._apply(lambda tensor: tensor.detach().bfloat16() if tensor in split else tensor)
 
 
 def own_attention(model: Any) -> str:
