@@ -10,7 +10,7 @@ from tiny import make_tokenizer
 from limakit.errors import LimakitError, UsageError
 from limakit.model.chat import chat_format
 from limakit.records import Example, Turn
-from limakit.train.steps import epoch_order, pack_rows, plan_steps, prepare
+from limakit.train.steps import epoch_order, pack_rows, plan_steps, prepare, share
 
 
 def plan(lengths, **changes):
@@ -50,6 +50,48 @@ def test_packing_is_first_fit(lengths, budget):
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
     sums = [sum(lengths[i] for i in row) for row in rows]
     assert sum(s * 2 <= budget for s in sums) <= 1  # two half-empty rows would have been one
+
+
+@given(n=st.integers(1, 80), seed=st.integers(0, 2**63 - 1), epoch=st.integers(1, 40))
+def test_the_order_of_any_epoch_is_a_permutation_that_the_others_do_not_change(n, seed, epoch):
+    """accelerate #4071: a run that goes on after an epoch has that epoch's order still to come, not the first one's again."""
+    order = epoch_order(n, seed, epoch)
+    assert sorted(order) == list(range(n)) and order == epoch_order(n, seed, epoch)
+    # the same for a larger set: of two examples the one that came first still does, so what is appended moves nothing
+    larger = epoch_order(n + 3, seed, epoch)
+    assert [i for i in larger if i < n] == order
+
+
+@given(st.lists(st.integers(1, 2048), min_size=1, max_size=64), st.integers(1, 9))
+def test_ranks_get_equal_shares_of_the_tokens_within_the_longest_document(lengths, ranks):
+    shares = share(lengths, ranks)
+    assert len(shares) == ranks and sorted(i for own in shares for i in own) == list(range(len(lengths)))
+    loads = [sum(lengths[i] for i in own) for own in shares]
+    assert max(loads) - min(loads) <= max(lengths)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    budget=st.integers(1, 120),
+    batch=st.integers(1, 40),
+    pack=st.booleans(),
+    ranks=st.integers(1, 7),
+)
+def test_the_ranks_steps_are_together_the_step_of_one(lengths, budget, batch, pack, ranks):
+    """Promise 1: each example of a step on one rank alone, the same examples whatever the number of ranks; and all run equally many rows,
+    for a rank with fewer would leave the others waiting for it (FSDP gathers in every row)."""
+    shape = {"epochs": 2, "batch_examples": batch, "budget": budget, "pack": pack}
+    alone = plan(lengths, **shape)
+    together = [plan(lengths, **shape, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert {len(steps) for steps in together} == {len(alone)}
+    for whole, *parts in zip(alone, *together, strict=True):
+        assert sorted(i for part in parts for row in part.rows for i in row) == whole.examples  # each once
+        for part in parts:
+            assert part.examples == whole.examples
+            assert (part.number, part.epoch, part.last_of_epoch) == (whole.number, whole.epoch, whole.last_of_epoch)
+            assert all(len(row) == 1 or (pack and sum(lengths[i] for i in row) <= budget) for row in part.rows)
+        rows = [len(part.rows) for part in parts]
+        assert [part.idle for part in parts] == [max(rows) - n for n in rows]
 
 
 def test_the_order_is_a_permutation_of_its_own_for_each_epoch_and_seed():
