@@ -73,6 +73,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": _GROUPED,
     "mistral": _GROUPED | {"sliding_window": 4},
     "qwen2": _GROUPED | {"tie_word_embeddings": False},
+    "qwen3": _GROUPED | {"head_dim": 8},
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64},
     "gpt_neox": _SMALL,
     "opt": {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "word_embed_proj_dim": 32,
