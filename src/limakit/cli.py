@@ -241,12 +241,16 @@ def stats(
 
 
 @app.command()
-def plan(recipe: RecipeOption = None) -> None:
+def plan(
+    device: Annotated[str, typer.Option(help="here or cpu: measured on the spot; h100, h200, a100, 4090: estimated.")] = "here",
+    devices: Annotated[int, typer.Option(help="How many share the training (torchrun); memory is that of each.")] = 1,
+    recipe: RecipeOption = None,
+) -> None:
     """Dry run: steps, tokens, trimmed examples, memory and time of the training. Nothing is trained."""
     workspace, settings = _open(recipe)
     from .train.estimate import show_plan
 
-    show_plan(workspace, settings)
+    show_plan(workspace, settings, device, devices)
 
 
 @app.command()
@@ -266,15 +270,19 @@ def train(
 
         show_example(workspace, settings, example)
         return
+    from .generate.dev import each_epoch
     from .train.loop import train as run
 
-    _wrote(run(workspace, settings))
+    _wrote(run(workspace, settings, each_epoch(workspace, settings)))
 
 
 @app.command()
 def generate(
     model: Annotated[
-        Optional[str], typer.Option(help="A checkpoint folder or hub id; default this recipe's runs/NAME/final.", show_default=False)
+        Optional[str],
+        typer.Option(
+            help="A checkpoint folder or hub id; default the epoch chosen in this recipe's run, else its last.", show_default=False
+        ),
     ] = None,
     name: Annotated[
         Optional[str], typer.Option(help="What to call its responses; default the recipe's name or the folder's.", show_default=False)
@@ -330,7 +338,7 @@ def report(recipe: RecipeOption = None) -> None:
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")],
     checkpoint: Annotated[
-        Optional[Path], typer.Option(help="Which one; default this recipe's runs/NAME/final.", show_default=False)
+        Optional[Path], typer.Option(help="Which one; default the epoch chosen in this recipe's run, else its last.", show_default=False)
     ] = None,
     recipe: RecipeOption = None,
 ) -> None:
@@ -382,7 +390,9 @@ def main() -> None:
 
         rank = next((f"{note}: " for note in getattr(error, "__notes__", []) if note.startswith("rank ")), "")  # train/ranks.py
         if not rank and os.environ.get("LOCAL_RANK", "0") != "0":
-            time.sleep(5)  # what fails before the ranks have met fails in each of them: the first on each machine tells it and ends the others
+            time.sleep(
+                5
+            )  # what fails before the ranks have met fails in each of them: the first on each machine tells it and ends the others
         else:
             print("\n".join(visible(line) for line in f"limakit: {rank}{_message(error)}".split("\n")), file=sys.stderr, flush=True)
         sys.exit(getattr(error, "exit_code", 1))

@@ -73,9 +73,8 @@ class TrainSpec(Section):
     recompute: bool = False  # activation checkpointing: a layer's activations are computed again in the backward pass
     compile: bool = False  # torch.compile the decoder layers
     shard: Literal["full", "hybrid"] = "full"  # under torchrun: over all ranks, or within a node and copied over nodes
-    keep: Literal["all", "picked"] | Annotated[int, Field(gt=0)] = (
-        "all"  # weights of epochs: all, those picked and the last, or also so many newest
-    )
+    # weights of epochs: all; so many newest and the chosen one; "picked": once one is chosen, that and the last, until then all
+    keep: Literal["all", "picked"] | Annotated[int, Field(gt=0)] = "all"
     watch: list[Literal["tensorboard", "wandb"]] = []
     lora: LoraSpec | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -55,8 +55,8 @@ def test_nothing_trained_on_is_held_out(dumps):
     _, data = run(recipe(dumps, stackexchange(take=4), stackexchange(take=20, allow_fewer=True, **HELD)))
     rows = [row for row in pq.read_table(data / "candidates.parquet").to_pylist() if row["split"] == "held_out"]
     fates = {row["id"]: row["reason"] or row["status"] for row in rows}
-    assert all(fates[f"coffee-{i}"].endswith("_of_train") for i in (1, 2, 3, 4))
-    assert fates["coffee-6"] == "duplicate_response_of_train" and fates["coffee-7"] == "duplicate_of_train"
+    assert all(fates[f"coffee-{i}"] == "prompt_in_train" for i in (1, 2, 3, 4))
+    assert fates["coffee-6"] == "reference_in_train" and fates["coffee-7"] == "prompt_in_train"
 
 
 def test_nothing_asked_of_the_model_is_held_out(dumps):

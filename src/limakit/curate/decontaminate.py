@@ -14,8 +14,8 @@ pretraining data, with 13 words), or gives the answer that the judges have as a 
   duplicates. Runs are not looked for there: texts of one tone share stock sentences, above all refusals, and a quoted licence or a piece of
   code is no leak of the answer. So an answer that is partly copied, or short, is not found.
 
-Dev prompts are compared with test prompts only: the files of `against` may well hold the dev prompts themselves. Held-out examples are compared
-with both, and with what is trained on as training examples are with each other (`select`).
+Dev prompts are compared with test prompts only: the files of `against` may well hold the dev prompts themselves. Held-out examples are chosen
+last and compared with both and with what is trained on: so they change nothing of the training set and have nothing of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,13 @@ from .duplicates import (
 from .rules import folded
 from .stats import read_rows
 
-Held = Literal["test", "dev", "against"]
-_LOOKED_AT: dict[Split, tuple[Held, ...]] = {"train": ("test", "dev", "against"), "held_out": ("test", "dev"), "dev": ("test",), "test": ()}
+Held = Literal["test", "dev", "against", "train"]
+_LOOKED_AT: dict[Split, tuple[Held, ...]] = {
+    "train": ("test", "dev", "against"),
+    "held_out": ("test", "dev", "train"),
+    "dev": ("test",),
+    "test": (),
+}
 WHOLE = 6  # words from which a prompt shorter than a run is looked for as a whole
 SHORT = 40  # different words up to which prompts are compared as sets of words, too
 
@@ -72,7 +77,7 @@ class Guard:
 
     def __init__(self, *, near: float, ngram: int):
         self._nearly = near < 1
-        self._held: dict[Held, _Texts] = {held: _Texts(NearIndex(near), NearIndex(near), NearIndex(near)) for held in _LOOKED_AT["train"]}
+        self._held: dict[Held, _Texts] = {held: _Texts(NearIndex(near), NearIndex(near), NearIndex(near)) for held in get_args(Held)}
         self._runs = _Runs(ngram)
 
     def add(self, held: Held, id: str, turns: Sequence[Turn], reference: str | None = None) -> None:

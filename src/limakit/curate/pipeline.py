@@ -202,6 +202,10 @@ def _select_all(workspace: Workspace, recipe: Recipe, pools: Sequence[Pool]) -> 
     owner: dict[str, str] = {}
     labels, draws = _labels(recipe.sources), _draws(recipe.sources)
     for split in ("test", "dev", "train", "held_out"):
+        if split == "held_out" and any(source.split == split for source in recipe.sources):
+            for selection in done.values():
+                for candidate in selection.kept if selection.split == "train" else ():
+                    guard.add("train", candidate.id, candidate.turns)
         for i, source in enumerate(recipe.sources):
             if source.split != split:
                 continue

@@ -135,19 +135,13 @@ class Chosen:
         return Seen(prints, sketch(said), sketch(c.turns[-1].text) if prints.responses else None)
 
     def problem(self, c: Candidate, seen: Seen, split: Split) -> tuple[str, str] | None:
-        """(reason, detail) where `c` repeats what is kept in its split, or would let a dev or test prompt into it.
-
-        What is held out is chosen last, so that it changes nothing of the training set, and must repeat nothing of that either.
-        """
-        for other in ("test", "dev"):
+        """(reason, detail) where `c` repeats what is kept in its split, or has something of a split that it must not have."""
+        for other in ("test", "dev", "train"):
             if other == split:
                 break
             if c.stratum and _post(c) in self.kept[other].posts:
                 return f"prompt_in_{other}", c.id
-        problem = self.guard.problem(c.turns, split) or self.kept[split].problem(c, seen)
-        if problem is None and split == "held_out" and (trained := self.kept["train"].problem(c, seen)):
-            return f"{trained[0]}_of_train", trained[1]
-        return problem
+        return self.guard.problem(c.turns, split) or self.kept[split].problem(c, seen)
 
     def keep(self, c: Candidate, seen: Seen, split: Split) -> None:
         self.kept[split].add(c, seen)

@@ -47,6 +47,7 @@ def run_demo(out: Path, pretraining: Pretraining | None = None) -> Path:
     """
     _claim(out)
     from ..curate.pipeline import curate
+    from ..generate.dev import each_epoch
     from ..generate.run import generate
     from ..judge.run import judge
     from ..report.page import write_report
@@ -75,7 +76,7 @@ def run_demo(out: Path, pretraining: Pretraining | None = None) -> Path:
             _show_review(review(workspace, world))
             curate(workspace, recipe)
         with _stage(5, f"train: the base on the examples, {recipe.train.epochs} epochs -> runs/{recipe.name}/"):
-            train(workspace, recipe)
+            train(workspace, recipe, each_epoch(workspace, recipe))
         with _stage(6, f"generate: the test prompts answered after training -> responses/{recipe.name}.jsonl"):
             generate(workspace, recipe, model=None, name=None)
         with _stage(7, "generate: the same prompts answered by the base -> responses/base.jsonl"):
