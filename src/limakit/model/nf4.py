@@ -135,7 +135,7 @@ class NF4Linear(nn.Linear):
         self.bias = None if bias_O is None else nn.Parameter(bias_O.to(dtype), requires_grad=False)
 
     @property
-    def weight(self) -> torch.Tensor:  # type: ignore[override]
+    def weight(self) -> torch.Tensor:
         """The weight, dequantised anew each time. [out_features, in_features]"""
         packed = Packed(self.codes, self.scales, self.scale_sizes, self.scale_mean)
         return dequantise(packed, (self.out_features, self.in_features), self.dtype)

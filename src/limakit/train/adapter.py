@@ -132,7 +132,7 @@ def attach_adapter(model: Any, spec: LoraSpec, eot_id: int, seed: int) -> None:
     The model then gives what it gave before. Raises UsageError for a name in spec.modules that no linear layer has, LimakitError, naming
     the model, where EOT's row cannot be trained apart from its table.
     """
-    names = _chosen(model, spec)
+    names = chosen_layers(model, spec)
     model.requires_grad_(False)
     config = peft.LoraConfig(
         r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=names,  # type: ignore[arg-type]  # it takes 0.5 too
@@ -155,20 +155,21 @@ def attach_adapter(model: Any, spec: LoraSpec, eot_id: int, seed: int) -> None:
         _check_eot_rows(model, eot_id, before)
 
 
-def _chosen(model: Any, spec: LoraSpec) -> list[str]:
-    """Names of the layers that get an adapter: those that are called so, or end so after a dot."""
-    names = list(linear_layers(model))
-    if not spec.modules:
-        return names
+def chosen_layers(model: Any, spec: LoraSpec) -> list[str]:
+    """Names of the linear layers that get an adapter: those that are called as spec.modules says, or end so after a dot; none named, all but the output layer.
+
+    Raises UsageError for a name that no layer has.
+    """
+    layers = linear_layers(model)
     for wanted in spec.modules:
-        if not any(_is_called(name, wanted) for name in names):
-            there = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+        if not any(_is_called(name, wanted) for name in layers):
+            there = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
             raise UsageError(
                 f"modules: no linear layer of {model_name(model)} is called {wanted!r}",
                 where="[train.lora]",
                 remedy=f"choose among: {there}; or leave modules out for all of them (the output layer gets none)",
             )
-    return [name for name in names if any(_is_called(name, wanted) for wanted in spec.modules)]
+    return [name for name in layers if not spec.modules or any(_is_called(name, wanted) for wanted in spec.modules)]
 
 
 def _is_called(name: str, wanted: str) -> bool:
