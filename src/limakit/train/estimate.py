@@ -1,30 +1,31 @@
-"""`limakit plan`: what a training would take, before it takes it. Nothing is trained or written."""
+"""`limakit plan`: what a training would take, before it takes it. Nothing is trained or kept on the disk."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from ..errors import LimakitError
-from ..model.attention import attach_packing
+from ..errors import LimakitError, UsageError
 from ..model.chat import give_eot
 from ..model.load import load_config, pick_device
 from ..progress import duration, say, show_table, warn
-from ..recipe import Recipe, TrainSpec
+from ..recipe import LoraSpec, Recipe, TrainSpec
 from ..workspace import Workspace
-from .dropout import attach_residual_dropout
-from .loop import TrainingSet, load_base, read_training_set, trim_note
-from .optimizer import clip, make_optimizer
-from .steps import Step
-from .update import add_gradients
+from .attach import attach
+from .devices import ASSUMED_MFU, DEVICES, NamedDevice, epoch_flops, seconds_on
+from .loop import TrainingSet, load_base, read_training_set, run_folder, trim_note
+from .measure import FORWARD, Disk, Speed, measure, measure_disk
+from .memory import GIB, free_bytes
+from .optimizer import bytes_per_parameter
+from .ranks import Ranks
+from .shape import Memory, Shape, memory, read_shape
+from .watch import refuse_missing
 
-GIB = 2**30
-MEASURE_SECONDS = 5.0
+FULL = 0.92  # of a device's memory: the rest goes to its driver and to gaps between tensors
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Counts:
     target_tokens: int
     rows: int
     room: int  # tokens the rows would hold if each were filled
+    longest_row: tuple[int, int]  # tokens, and target tokens
+    first_step: int  # tokens of the run's first step
 
     @property
     def packing(self) -> float:
@@ -46,120 +49,130 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes by part, without activations."""
+class Time:
+    """Seconds of a run by part."""
 
-    parameters: int
-    weights: int
-    gradients: int
-    moments: int
-    casts: int  # bfloat16 copies of the weights that autocast keeps during a step
+    start: float  # reading, loading, checking
+    steps: float
+    epochs: float  # looking at each epoch's model, writing it, hashing it
 
     @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.moments + self.casts
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Measured here: seconds of forward and backward for each token, and of one optimiser update."""
-
-    seconds_per_token: float
-    seconds_per_update: float
-    tokens: int  # measured over
-    peak_bytes: int | None  # of the device, on CUDA
-
-    def seconds(self, counts: Counts) -> float:
-        return counts.epochs * counts.tokens * self.seconds_per_token + counts.steps * self.seconds_per_update
+    def total(self) -> float:
+        return self.start + self.steps + self.epochs
 
 
 def count(data: TrainingSet, spec: TrainSpec) -> Counts:
     """Counts of the planned run; the packing is the first epoch's."""
     budget = spec.pack_tokens or spec.max_tokens
     rows = [row for step in data.steps if step.epoch == 1 for row in step.rows]
-    lengths = [sum(len(data.documents[i].ids) for i in row) for row in rows]
+    sizes = [(sum(len(data.documents[i].ids) for i in row), sum(data.documents[i].target_tokens for i in row)) for row in rows]
     return Counts(
         examples=len(data.documents),
         steps=len(data.steps),
         epochs=spec.epochs,
-        tokens=sum(lengths),
+        tokens=sum(size for size, _ in sizes),
         target_tokens=sum(document.target_tokens for document in data.documents),
         rows=len(rows),
-        room=sum(max(budget, length) for length in lengths) if spec.pack else sum(lengths),
+        room=sum(max(budget, size) if spec.pack else size for size, _ in sizes),
+        longest_row=max(sizes),
+        first_step=sum(len(data.documents[i].ids) for i in data.steps[0].examples),
     )
 
 
-def count_memory(config: Any, eot_id: int, precision: str, trust_remote_code: bool = False) -> Memory:
-    """Memory by part of a full fine-tune in float32: 4 bytes a weight, 4 a gradient, 8 for Adam's two moments. No weights are read."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    parameters = sum(p.numel() for p in model.parameters())
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    rows, width = inputs.weight.shape
-    if eot_id >= rows:
-        tied = outputs is None or outputs.weight is inputs.weight
-        parameters += (eot_id + 1 - rows) * width * (1 if tied else 2)
-    return Memory(parameters, 4 * parameters, 4 * parameters, 8 * parameters, 2 * parameters if precision == "bfloat16" else 0)
+def disk_bytes(shape: Shape, spec: TrainSpec) -> tuple[int, int]:
+    """Bytes on the disk of an epoch's weights, and of the state that a run goes on from."""
+    if spec.lora is not None:
+        low = 4 * shape.adapters(spec.lora)
+        merged = shape.parameters * (2 if spec.precision == "bfloat16" else 4)
+        return (merged if spec.lora.save == "merged" else low), 3 * low
+    each = bytes_per_parameter(spec)
+    return shape.parameters * each.weights, shape.parameters * (each.remainder + each.moments)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that can be had on the device now."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def time_here(counts: Counts, shape: Shape, spec: TrainSpec, speed: Speed, disk: Disk, start: float) -> Time:
+    """What the measured parts come to in a whole run. Each epoch the first step's examples are looked at once more, and weights and state
+    are written and hashed; at the end each epoch that is kept is hashed again."""
+    weights, state = disk_bytes(shape, spec)
+    look = counts.first_step * speed.seconds_per_token * FORWARD
+    kept = counts.epochs if spec.keep == "all" else 1 if spec.keep == "picked" else min(counts.epochs, spec.keep)
+    written = counts.epochs * (look + (weights + state) * (disk.write + disk.hash)) + kept * weights * disk.hash
+    steps = counts.epochs * counts.tokens * speed.seconds_per_token + counts.steps * speed.seconds_per_update
+    return Time(start, steps, written)
 
 
-def measure(model: Any, data: TrainingSet, spec: TrainSpec) -> Speed:
-    """Run the first step's rows, forward and backward, for some seconds, and one update with a learning rate of 0."""
-    step = data.steps[0]
-    device = next(model.parameters()).device
-    optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=spec.weights, moments=spec.moments)
-    model.train()
+def options(spec: TrainSpec) -> Iterator[tuple[str, TrainSpec, int]]:
+    """What else could be set, from what costs nothing to what trains something else: its name, the settings, the number of devices."""
 
-    def run(rows: tuple[tuple[int, ...], ...]) -> float:
-        started = time.perf_counter()
-        add_gradients(model, data.documents, Step(1, 1, False, rows), packed=spec.pack, precision=spec.precision)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
+    def but(**changes: Any) -> TrainSpec:
+        return spec.model_copy(update=changes)
 
-    def update() -> float:
-        started = time.perf_counter()
-        clip(optimizer, spec.clip_norm)
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
-
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    spent = run(step.rows[:1])  # the first run also pays for allocations; it counts only if it is long
-    seconds, tokens = 0.0, 0
-    if spent > MEASURE_SECONDS:
-        seconds, tokens = spent, sum(len(data.documents[i].ids) for i in step.rows[0])
-    while seconds < MEASURE_SECONDS and tokens < 50_000:
-        for row in step.rows:
-            seconds += run((row,))
-            tokens += sum(len(data.documents[i].ids) for i in row)
-            if seconds >= MEASURE_SECONDS:
-                break
-    update()  # makes the moments
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return Speed(seconds / tokens, update(), tokens, peak)
+    yield "as the recipe has it", spec, 1
+    if not spec.recompute:
+        yield "recompute = true (a third more time)", but(recompute=True), 1
+    if spec.lora is None:
+        half = {"precision": "bfloat16", "weights": "split"}
+        if spec.weights != "split":
+            yield 'weights = "split" (the same float32 weights; bfloat16 gradients)', but(**half), 1
+        if spec.moments != "bfloat16":
+            yield 'that, and moments = "bfloat16"', but(**half, moments="bfloat16"), 1
+        if not spec.recompute:
+            yield "that, and recompute = true", but(**half, moments="bfloat16", recompute=True), 1
+        yield "[train.lora] (adapters alone are trained)", but(lora=LoraSpec(), weights="float32", moments="float32"), 1
+    if spec.lora is None or spec.lora.base == "full":
+        low = (spec.lora or LoraSpec()).model_copy(update={"base": "nf4"})
+        yield '[train.lora] base = "nf4" (QLoRA)', but(lora=low, weights="float32", moments="float32"), 1
+    yield "as the recipe has it, on 8 devices", spec, 8
 
 
-def show_plan(workspace: Workspace, recipe: Recipe) -> None:
-    """Print steps, tokens, trimmed examples, memory by part and the time measured here. Raises what `train` would raise beforehand."""
+def show_plan(workspace: Workspace, recipe: Recipe, device: str = "here", devices: int = 1) -> None:
+    """Print steps, tokens, trimmed examples, memory by part, whether it fits and what would, and the time: measured here, or estimated for a named
+    device. Raises what `train` would raise beforehand, and UsageError for a device without a name here."""
+    named, here = _device(device, devices, recipe)
     spec, base = recipe.train, recipe.model
-    device = pick_device(spec.device)
+    refuse_missing(spec.watch)
+    started = time.perf_counter()
     data = read_training_set(workspace, recipe)
+    reading = time.perf_counter() - started
     counts = count(data, spec)
     config = load_config(base.base, root=workspace.root, revision=base.revision, trust_remote_code=base.trust_remote_code)
-    memory = count_memory(config, data.chat.eot_id, spec.precision, base.trust_remote_code)
+    shape = read_shape(config, data.chat.eot_id, base.trust_remote_code)
 
+    _show_counts(recipe.name, counts, data)
+    if data.prepared.trimmed:
+        warn(trim_note(data.prepared, spec.max_tokens))
+    where = named.title if named else here.type
+    room = round(named.gib * GIB) if named else free_bytes(here)
+    needed = _show_memory(shape, config, recipe, counts, where, room, devices)
+    _show_disk(shape, spec, counts)
+
+    if named is not None:
+        seconds = seconds_on(named, devices, shape, data.documents, spec)
+        flops = epoch_flops(shape, data.documents, spec) * counts.epochs
+        say(
+            f"time: about {duration(seconds)} on {devices} x {named.title}: an estimate, not measured. {flops:.3g} floating point operations at "
+            f"{100 * ASSUMED_MFU:.0f} % of its peak in {spec.precision}, which long rows in bfloat16 reach; loading, saving and dev responses not in it"
+        )
+    elif devices > 1:
+        say("time: not measured for several devices; name one for an estimate: --device " + "|".join(DEVICES))
+    elif needed > room:
+        say(f"time: not measured, for it does not fit on {where}; --device {'|'.join(DEVICES)} estimates it elsewhere")
+    else:
+        _show_time_here(workspace, recipe, data, counts, shape, here, reading)
+    _say_what_is_left_out(workspace, recipe)
+
+
+def _device(device: str, devices: int, recipe: Recipe) -> tuple[NamedDevice | None, torch.device]:
+    """The named device, if it is one, and the device to measure on otherwise."""
+    if devices < 1:
+        raise UsageError(f"--devices {devices}", remedy="name a number from 1")
+    if device not in (*DEVICES, "here", "cpu"):
+        raise UsageError(f"--device {device!r} is not known", remedy=f"choose one of: here, cpu, {', '.join(DEVICES)}")
+    choice = "cpu" if device == "cpu" or device in DEVICES else recipe.train.device
+    assert choice in get_args(TrainSpec.model_fields["device"].annotation)
+    return DEVICES.get(device), pick_device(choice)
+
+
+def _show_counts(name: str, counts: Counts, data: TrainingSet) -> None:
     rows: list[tuple[str, str, str]] = [
         ("examples", f"{counts.examples:,}", f"{counts.epochs * counts.examples:,}"),
         ("steps", f"{counts.steps // counts.epochs:,}", f"{counts.steps:,}"),
@@ -168,49 +181,111 @@ def show_plan(workspace: Workspace, recipe: Recipe) -> None:
         ("trimmed examples", f"{len(data.prepared.trimmed):,}", ""),
         ("packed rows", f"{counts.rows:,}", f"{100 * counts.packing:.0f} % full"),
     ]
-    show_table(f"plan: {recipe.name}", ["", "an epoch", f"in all ({counts.epochs} epochs)"], rows)
-    if data.prepared.trimmed:
-        warn(trim_note(data.prepared, spec.max_tokens))
+    show_table(f"plan: {name}", ["", "an epoch", f"in all ({counts.epochs} epochs)"], rows)
 
+
+def _show_memory(shape: Shape, config: Any, recipe: Recipe, counts: Counts, where: str, room: int, devices: int) -> int:
+    """Print memory by part, whether that fits into `room` bytes a device, and what would where it is close; returns what is needed."""
+    spec, trust = recipe.train, recipe.model.trust_remote_code
+
+    def needs(spec: TrainSpec, devices: int) -> Memory:
+        return memory(shape, config, spec, *counts.longest_row, devices, trust)
+
+    try:
+        parts, known = needs(spec, devices), True
+    except Exception as error:  # whatever a model's own code raises on tensors without values
+        parts, known = _without_rows(shape, spec, devices), False
+        warn(f"activations are not in the estimate: its code does not run on shapes alone ({type(error).__name__})")
+    names = {
+        "weights": "weights" if spec.lora is None else "weights, frozen",
+        "remainder": "their 16-bit remainders",
+        "gradients": "gradients",
+        "moments": f"moments of AdamW, {spec.moments}",
+        "adapters": "adapters, their gradients and moments",
+        "working": "16-bit copies and other working space" if devices == 1 else "layers gathered, and working space",
+        "activations": f"activations of a row of {counts.longest_row[0]:,} tokens" + (", recomputed" if spec.recompute else ""),
+    }
+    rows = [(title, f"{getattr(parts, part) / GIB:,.3f}") for part, title in names.items() if getattr(parts, part)]
+    rows += [("together" if known else "together, without activations", f"{parts.total / GIB:,.3f}"), ("there is", f"{room / GIB:,.3f}")]
+    count_of = f"{devices} x {where}, on each of them" if devices > 1 else where
+    show_table(f"memory: {shape.parameters:,} parameters, on {count_of}", ["part", "GiB"], rows)
+    fits = parts.total <= FULL * room
+    say(f"memory: {'it fits' if fits else 'it does not fit'} ({parts.total / GIB:,.1f} of {room / GIB:,.1f} GiB)")
+    if known and parts.total > 0.7 * room:
+        others = [(name, needs(other, devices * more).total) for name, other, more in options(spec)]
+        show_table(
+            f"what could be changed, on {count_of}",
+            ["under [train]", "GiB", "fits"],
+            [(name, f"{total / GIB:,.1f}", "yes" if total <= FULL * room else "no") for name, total in others],
+        )
+    return parts.total if fits else max(parts.total, room + 1)
+
+
+def _without_rows(shape: Shape, spec: TrainSpec, devices: int) -> Memory:
+    """Memory by part of what lies there between steps."""
+    if spec.lora is not None:
+        return Memory(shape.frozen_bytes(spec.lora, spec.precision) // devices, 0, 0, 0, 16 * shape.adapters(spec.lora) // devices, 0, 0)
+    each = bytes_per_parameter(spec)
+    n = shape.parameters // devices
+    return Memory(n * each.weights, n * each.remainder, n * each.gradients, n * each.moments, 0, 0, 0)
+
+
+def _show_disk(shape: Shape, spec: TrainSpec, counts: Counts) -> None:
+    weights, state = disk_bytes(shape, spec)
     # while an epoch is saved the state before it is still there; only the first has none before it
     states = min(2, counts.epochs)
-    disk = counts.epochs * memory.weights + states * memory.moments
-    parts = [
-        ("weights, float32", memory.weights), ("gradients, float32", memory.gradients), ("moments of AdamW, float32", memory.moments),
-        *([("bfloat16 copies during a step", memory.casts)] if memory.casts else []), ("together, without activations", memory.total),
-        ("free here", free_bytes(device)), (f"on disk at most: epochs ({counts.epochs}) and states of AdamW ({states})", disk),
-    ]  # fmt: skip
-    show_table(
-        f"memory: {memory.parameters:,} parameters, on {device.type}", ["part", "GiB"], [(name, f"{n / GIB:,.3f}") for name, n in parts]
+    kept = counts.epochs if not isinstance(spec.keep, int) else min(counts.epochs, spec.keep + 1)
+    kept = min(counts.epochs, 2) if spec.keep == "picked" else kept
+    say(
+        f"on disk at most: {(kept * weights + states * state) / GIB:,.3f} GiB: {kept} epochs of {weights / GIB:,.3f} GiB (those that are picked "
+        f"come on top where not all are kept), {states} states to go on from of {state / GIB:,.3f} GiB"
     )
 
-    speed = _measure_if_it_fits(workspace, recipe, data, memory, device)
-    if speed is None:
-        return
-    total = speed.seconds(counts)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this CPU, {torch.get_num_threads()} threads"
-    say(f"time: about {duration(total)} on {where} (measured: {1 / speed.seconds_per_token:,.0f} tokens/s over {speed.tokens:,} tokens)")
-    if speed.peak_bytes is not None:
-        say(f"memory at its peak on {where}: {speed.peak_bytes / GIB:,.1f} GiB, activations included")
 
-
-def _measure_if_it_fits(workspace: Workspace, recipe: Recipe, data: TrainingSet, memory: Memory, device: torch.device) -> Speed | None:
+def _show_time_here(
+    workspace: Workspace, recipe: Recipe, data: TrainingSet, counts: Counts, shape: Shape, device: torch.device, reading: float
+) -> None:
     """Measure with the real model, attached as `train` attaches it, or say why it was not measured."""
-    free = free_bytes(device)
-    if memory.total > 0.8 * free:
-        say(f"time: not measured; {memory.total / GIB:,.1f} GiB do not fit into the {free / GIB:,.1f} GiB that are free on {device.type}")
-        return None
+    started = time.perf_counter()
     try:
-        model = load_base(workspace, recipe, device, local_only=True)
+        model = _attached(workspace, recipe, data, device)
     except LimakitError as error:
-        say(f"time: not measured, for the weights are not here ({error.what})")
-        return None
-    give_eot(model, data.chat)
-    attach_residual_dropout(model, recipe.train.residual_dropout)
-    if recipe.train.pack:
-        attach_packing(model, recipe.train.precision, longest=data.longest)
+        if error.what.startswith("cannot load"):
+            say(f"time: not measured, for the weights are not here ({error.what})")
+            return
+        raise
+    start = reading + time.perf_counter() - started
     try:
-        return measure(model, data, recipe.train)
+        speed = measure(model, data, recipe.train)
     except torch.OutOfMemoryError:
         say(f"time: not measured; with its activations it does not fit on {device.type}: lower pack_tokens or max_tokens under [train]")
-        return None
+        return
+    disk = measure_disk(workspace.root)
+    start += disk.hash * 4 * shape.parameters  # the base's fingerprint
+    planned = time_here(counts, shape, recipe.train, speed, disk, start)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this CPU, {torch.get_num_threads()} threads"
+    say(
+        f"time: about {duration(planned.total)} on {where} (measured: {1 / speed.seconds_per_token:,.0f} tokens/s over {speed.tokens:,} tokens): "
+        f"{duration(planned.start)} to start, {duration(planned.steps)} of steps, {duration(planned.epochs)} for saving epochs"
+    )
+    say(f"memory at its peak on {where}: {speed.peak_bytes / GIB:,.2f} GiB" + (", Python included" if device.type == "cpu" else ""))
+
+
+def _attached(workspace: Workspace, recipe: Recipe, data: TrainingSet, device: torch.device) -> Any:
+    if recipe.train.lora is None:
+        model = load_base(workspace, recipe, device, local_only=True)
+        give_eot(model, data.chat)
+    else:
+        from .adapter import load_adapted  # peft is an extra
+
+        ranks = replace(Ranks(), device=device)
+        model = load_adapted(workspace, recipe, data.chat, ranks, run_folder(workspace, recipe, ranks).base, None, "").model
+    attach(model, recipe.train, data.longest)
+    return model
+
+
+def _say_what_is_left_out(workspace: Workspace, recipe: Recipe) -> None:
+    looks = [name for name in (recipe.dev.prompts, recipe.dev.held_out) if name and workspace.path(name).is_file()]
+    if looks:
+        most = recipe.dev.max_tokens or recipe.generate.max_tokens
+        say(f"not in the time: what each epoch is asked ({' and '.join(looks)}; at most {most:,} tokens a response)")
