@@ -222,6 +222,8 @@ def _known_keys(loc: tuple) -> list[str]:
     }
     if loc[0] == "sources" and len(loc) > 2:
         return list(KINDS[loc[2]].model_fields) if loc[2] in KINDS else []
+    if tuple(loc[:2]) == ("train", "lora") and len(loc) > 2:
+        return list(LoraSpec.model_fields)
     if loc[0] in sections and len(loc) > 1:
         return list(sections[loc[0]].model_fields)
     return list(Recipe.model_fields)

@@ -127,8 +127,24 @@ def _data_lines(workspace: Workspace, run: Run | None) -> list[str]:
 def _settings_lines(run: Run | None) -> list[str]:
     if run is None:
         return ["Of its training not known: the checkpoint was exported apart from the run that made it."]
-    rows = [f"| {key} | {_code(value)} |" for key, value in run.train.items() if value is not None]
-    return ["| setting | value |", "|---|---|", *rows, f"| seed | {_code(run.seed)} |"]
+    settings = {key: value for key, value in run.train.items() if key != "lora"}
+    lora = run.train.get("lora") or {}
+    settings |= {f"lora {key}": value for key, value in lora.items()}
+    rows = [f"| {key} | {_code(value)} |" for key, value in settings.items() if value is not None]
+    return [*_adapter_lines(lora), "| setting | value |", "|---|---|", *rows, f"| seed | {_code(run.seed)} |"]
+
+
+def _adapter_lines(lora: dict[str, Any]) -> list[str]:
+    """That an adapter was trained, not the whole model, and beside which weights."""
+    if not lora:
+        return []
+    line = "The base was frozen; what was trained is a low-rank adapter (Hu et al. 2021) and the row of `<|eot|>`, merged into it here."
+    if lora.get("base") == "nf4":
+        line += (
+            " The base's linear layers were held in 4-bit NormalFloat (QLoRA, Dettmers et al. 2023), and what their 4 bits stand for is what the "
+            "adapter was merged into: these weights are not the base's own."
+        )
+    return [line, ""]
 
 
 def _code(value: object) -> str:
