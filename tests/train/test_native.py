@@ -12,7 +12,7 @@ from tiny import make_model, make_tokenizer, make_workspace
 from transformers import AutoModelForCausalLM
 
 from limakit.errors import LimakitError
-from limakit.train.dropout import attach_residual_dropout, decoder_layers
+from limakit.train.dropout import attach_residual_dropout, residual_dropouts
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.2}
 RATES = {  # where each keeps its own: read from the config in forward; a router's jitter; modules and attributes
@@ -38,8 +38,8 @@ def test_with_residual_dropout_off_training_mode_is_eval_mode(family, p):
         torch.manual_seed(1)
         assert not torch.allclose(model.train()(input_ids=ids).logits, expected, rtol=1e-2)  # so there was something to switch off
         attach_residual_dropout(model, p)
-        for layer in decoder_layers(model)[0] if p else ():
-            layer.residual_dropout.p.fill_(0)
+        for dropout in residual_dropouts(model):
+            dropout.set_rate(0.0)
         for _ in range(3):
             torch.testing.assert_close(model.train()(input_ids=ids).logits, expected)
 
@@ -77,4 +77,4 @@ def test_randomness_that_cannot_be_switched_off_is_refused_by_name(p):
     with pytest.raises(LimakitError, match=r"llama: .*training mode still differs from eval mode") as caught:
         attach_residual_dropout(model, p)
     assert "another family" in caught.value.remedy
-    assert not any(name.endswith("residual_dropout") for name, _ in model.named_modules())
+    assert not residual_dropouts(model)

@@ -20,6 +20,7 @@ from transformers import AttentionInterface
 
 from ..errors import LimakitError
 from .blocks import block_attention
+from .scores import scored_attention
 
 PACKED, VARLEN = "limakit_packed", "limakit_varlen"
 # largest relative difference between a packed and an apart document's logits that rounding explains
@@ -52,13 +53,14 @@ def packed_attention(
     bfloat16, where `block_attention` is quicker.
 
     `cu_seq_lens_q` holds the documents' boundaries (0, end of the first, ...); without it the row is one document.
-    Soft-capped scores, attention sinks and additive biases are refused: SDPA has no place for them.
+    Soft-capped scores and attention sinks, for which SDPA has no place, are computed by `scored_attention`; additive biases are refused.
     """
-    _refuse(softcap, s_aux, position_bias)
+    _refuse(position_bias=position_bias)
     bounds = cu_seq_lens_q.tolist() if cu_seq_lens_q is not None else [0, query_BHLD.shape[2]]
     lengths = [end - start for start, end in pairwise(bounds)]
     windowed = sliding_window is not None and max(lengths) > sliding_window
-    if value_BHLD.dtype is torch.bfloat16 and value_BHLD.device.type == "cpu" and not windowed:
+    by_hand = softcap is not None or s_aux is not None
+    if value_BHLD.dtype is torch.bfloat16 and value_BHLD.device.type == "cpu" and not windowed and not by_hand:
         scale = scaling if scaling is not None else query_BHLD.shape[3] ** -0.5
         q, k, v = (x[0].to(value_BHLD.dtype, memory_format=torch.contiguous_format) for x in (query_BHLD * scale, key_BHLD, value_BHLD))
         return block_attention(q, k, v, bounds)[None], None
@@ -68,6 +70,10 @@ def packed_attention(
     parts_BLHD = []
     for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query_BHLD, key_BHLD, value_BHLD)), strict=True):
         length = q.shape[2]
+        if by_hand:
+            scale = scaling if scaling is not None else q.shape[3] ** -0.5
+            parts_BLHD.append(scored_attention(q, k, v, scale, sliding_window, softcap, s_aux).transpose(1, 2))
+            continue
         mask = _window_mask(length, sliding_window, q.device) if sliding_window is not None and length > sliding_window else None
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped)
         parts_BLHD.append(out.transpose(1, 2))
@@ -91,7 +97,7 @@ def varlen_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """As `packed_attention`, in one call of torch's varlen kernel (CUDA, half precision)."""
-    _refuse(softcap, s_aux, position_bias)
+    _refuse(softcap=softcap, sinks=s_aux, position_bias=position_bias)
     length = query_BHLD.shape[2]
     cu = cu_seq_lens_q if cu_seq_lens_q is not None else torch.tensor([0, length], dtype=torch.int32, device=query_BHLD.device)
     q_LHD, k_LHD, v_LHD = (x[0].transpose(0, 1).to(value_BHLD.dtype) for x in (query_BHLD, key_BHLD, value_BHLD))
@@ -102,8 +108,8 @@ def varlen_attention(
     return out_LHD[None], None
 
 
-def _refuse(softcap: float | None, sinks: torch.Tensor | None, bias: torch.Tensor | None) -> None:
-    for name, value in (("soft-capped scores", softcap), ("attention sinks", sinks), ("position biases", bias)):
+def _refuse(*, softcap: float | None = None, sinks: torch.Tensor | None = None, position_bias: torch.Tensor | None = None) -> None:
+    for name, value in (("soft-capped scores", softcap), ("attention sinks", sinks), ("position biases", position_bias)):
         if value is not None:
             raise LimakitError(f"its attention has {name}, which packed attention does not compute", remedy=NO_PACKING)
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ..errors import LimakitError
-from ..model.attention import attach_packing
 from ..model.chat import ChatFormat, chat_format, give_eot
 from ..model.fingerprint import fingerprint
 from ..model.load import context_length, empty_causal_lm, load_causal_lm, load_config, load_tokenizer, locate
@@ -22,7 +21,8 @@ from ..recipe import Recipe
 from ..records import Example, read_jsonl
 from ..workspace import Workspace, check_data, is_done, name_for_file, sha256_file, stage_lock, versions
 from .alarm import FirstStep
-from .dropout import attach_residual_dropout
+from .attach import attach
+from .compiled import eagerly
 from .log import Log, NoLog, readable_rows
 from .memory import GIB, peak_bytes
 from .optimizer import linear_lr, make_optimizer
@@ -128,9 +128,7 @@ def _train_from(
         model = adapted.model
     else:
         adapted, model = None, load_model(workspace, recipe, data.chat, ranks, run.epoch(done) if done else None)
-    native = attach_residual_dropout(model, spec.residual_dropout)
-    if spec.pack:
-        attach_packing(model, spec.precision, longest=data.longest)
+    native = attach(model, spec, data.longest)
 
     if adapted is not None:
         adapted.wake_dropout()
@@ -175,16 +173,15 @@ def _train_from(
                 seconds = time.perf_counter() - started
                 speed, peak = row.tokens / seconds, peak_bytes(device) / GIB
                 log.append(asdict(row))
-                times.append(
-                    {"step": row.step, "seconds": round(seconds, 4), "tokens_per_s": round(speed, 1), "peak_gib": round(peak, 3)}
-                )
+                times.append({"step": row.step, "seconds": round(seconds, 4), "tokens_per_s": round(speed, 1), "peak_gib": round(peak, 3)})
                 notes = {"epoch": str(row.epoch), "loss": f"{row.loss:.3f}", "tokens/s": f"{speed:,.0f}", "memory": f"{peak:,.1f} GiB"}
                 bar.advance(1, **notes)
                 tell(row, speed)
                 if step.last_of_epoch:
                     log.sync()
                     if each_epoch is not None:
-                        each_epoch(Epoch(step.epoch, model, data.chat, run.path, ranks, optimizer))
+                        with eagerly(spec.compile):
+                            each_epoch(Epoch(step.epoch, model, data.chat, run.path, ranks, optimizer))
                     run.save_epoch(step.epoch, weights=write_weights, state=write_state, ranks=ranks)
                     ranks.lead(lambda: run.drop(spec.keep))
                 started = time.perf_counter()
@@ -283,4 +280,3 @@ def trim_note(prepared: Prepared, max_tokens: int, show: int | None = None) -> s
         f"{len(prepared.trimmed)} of {len(prepared.documents)} examples are longer than max_tokens = {max_tokens} and were cut; "
         f"a cut response gets no EOT: {', '.join(ids)}{more}"
     )
-
