@@ -29,10 +29,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "16 bits": {"precision": "bfloat16", "weights": "split", "moments": "bfloat16", "recompute": True},
 }
 EXACT = ("step", "epoch", "lr", "examples", "tokens", "target_tokens")
-# Relative. Another processor sums in another order: in float32 that is 1e-6 at the first step, and AdamW carries it on. bfloat16 keeps 8 bits, and
-# processors differ in where they round; here its losses are within 3e-4 of the float32 ones, its norms within 1e-2.
-_16 = {"loss": 2e-3, "grad_norm": 3e-2}
-TOLERANCE = {"float32": {"loss": 1e-4, "grad_norm": 1e-3}, "bfloat16": _16, "16 bits": _16}
+# Relative. Measured with AVX-512 and AMX, with AVX2 and with neither: float32 losses differ by 1e-7, their gradients' norms by 3e-7; bfloat16 ones, with
+# 8 bits and where a processor rounds, by 2e-4 and 8e-3. A second beta of 0.951, or a decay of 0.09, moves the float32 ones by 3e-6 and more.
+_16 = {"loss": 1e-3, "grad_norm": 2e-2}
+TOLERANCE = {"float32": {"loss": 1e-6, "grad_norm": 1e-5}, "bfloat16": _16, "16 bits": _16}
 
 
 def golden_run(folder: Path, **train: Any) -> list[dict]:
