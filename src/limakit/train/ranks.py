@@ -34,7 +34,9 @@ T = TypeVar("T")
 CPU = torch.device("cpu")
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 MEET = timedelta(minutes=15)  # until every process has started, on every node
-COLLECTIVE = timedelta(minutes=30)  # one exchange of tensors: longer means that a device hangs. What takes its time waits in the store instead
+COLLECTIVE = timedelta(
+    minutes=30
+)  # one exchange of tensors: longer means that a device hangs. What takes its time waits in the store instead
 LOOK = 1.0  # seconds between two looks at the others
 SILENT = 120.0  # seconds without a sign of life after which a rank is gone: with its whole node, for else torchrun would have told
 GRACE = 1.0  # seconds the rank that failed has, to tell its error and to be the first that torchrun sees end
@@ -50,7 +52,9 @@ class Ranks:
     device: torch.device = CPU
     local_size: int = 1  # of them on this machine
     store: Any = None  # where several are: a torch.distributed.Store
-    _turns: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)  # the ranks take the same turns in the same order
+    _turns: Iterator[int] = field(
+        default_factory=itertools.count, repr=False, compare=False
+    )  # the ranks take the same turns in the same order
 
     @property
     def first(self) -> bool:
@@ -125,13 +129,9 @@ def joined(device: Device) -> Iterator[Ranks]:
         if not _tell(ranks, error):
             time.sleep(GRACE)
             raise SystemExit(1) from None
-        if _lost(error):
-            raise LimakitError(
-                "another rank is gone: it ended without a word",
-                remedy="look for its exit code in what torchrun says; -9 is mostly the kernel, out of memory (dmesg)",
-            ) from error
-        error.add_note(f"rank {ranks.rank} of {ranks.size} on {socket.gethostname()}")
-        raise
+        told = _gone(error) if _lost(error) else error
+        told.add_note(f"rank {ranks.rank} of {ranks.size} on {socket.gethostname()}")
+        raise told  # noqa: B904 (it is the error itself, or was made from it)
     over.set()
     dist.destroy_process_group()
     _leave(ranks)
@@ -193,7 +193,11 @@ def _watch(store: Any, rank: int, size: int, over: threading.Event) -> None:
             elif time.monotonic() - since > SILENT:
                 if not store.compare_set(FAILED, "", "silent") == b"silent":
                     break
-                print(f"limakit: rank {(rank + 1) % size} of {size} has been silent for {SILENT:.0f} s: its node is gone", file=sys.stderr, flush=True)
+                print(
+                    f"limakit: rank {(rank + 1) % size} of {size} has been silent for {SILENT:.0f} s: its node is gone",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 break
     except (dist.DistError, RuntimeError):  # whoever keeps the store has ended, so the run has
         pass
@@ -216,6 +220,15 @@ def _tell(ranks: Ranks, error: BaseException) -> bool:
 def _lost(error: BaseException) -> bool:
     """Whether a collective failed: gloo and NCCL raise these where the other side is gone."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _gone(error: BaseException) -> LimakitError:
+    gone = LimakitError(
+        "another rank is gone: it ended without a word",
+        remedy="look for its exit code in what torchrun says; -9 is mostly the kernel, out of memory (dmesg)",
+    )
+    gone.__cause__ = error
+    return gone
 
 
 def _leave(ranks: Ranks) -> None:

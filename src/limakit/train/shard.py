@@ -60,7 +60,9 @@ def shard_out(load: Callable[[], Any], shell: Callable[[], Any], ranks: Ranks, *
     mesh = make_mesh(ranks, kind)
     whole = load() if ranks.first else None
     model = shell()
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if precision == "bfloat16" else MixedPrecisionPolicy()
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if precision == "bfloat16" else MixedPrecisionPolicy()
+    )
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # by default the root would stay gathered after a forward without a backward, and model.parameters() would not be the shards
@@ -70,7 +72,12 @@ def shard_out(load: Callable[[], Any], shell: Callable[[], Any], ranks: Ranks, *
     if tie is not None:
         tie()  # to_empty has parted them
     _fill(model, whole, ranks)
-    left = [name for name, module in model.named_modules() for value in vars(module).values() if isinstance(value, torch.Tensor) and value.is_meta]
+    left = [
+        name
+        for name, module in model.named_modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Tensor) and value.is_meta
+    ]
     if left:
         raise LimakitError(f"cannot be sharded: {left[0]} keeps a tensor that is neither parameter nor buffer", where=model_name(model),
                            remedy="train it with one process")  # fmt: skip
@@ -151,10 +158,10 @@ def rows_of(parameter: torch.Tensor) -> Rows:
 
 @contextmanager
 def whole(model: Any) -> Iterator[Any]:
-    """The model with all its weights on every rank for a block, so that each can run it by itself (to generate, to measure); else as it is.
+    """The model with all its weights on every rank for a block, so that each can run it by itself (to generate, to measure).
 
     All ranks have to enter and leave. It takes the whole model in the precision it computes in on each device (7B in bfloat16: 13 GB);
-    no gradients may be taken inside. A model that is not sharded is given as it is.
+    no gradients may be taken inside. transformers' generate needs synced_gpus=False. A model that is not sharded is given as it is.
     """
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     try:
