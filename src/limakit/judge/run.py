@@ -14,7 +14,7 @@ from ..recipe import JudgeSpec, Recipe
 from ..records import Grade, Judgment
 from ..workspace import Workspace, stage_lock
 from .rubric import Rubric, fill
-from .sheet import Item, Sheet, plan
+from .sheet import Item, Sheet, plan, plan_epochs
 from .verdict import Parsed, Said
 
 MANY_INVALID = 0.1  # of a run's rows: more than that, and the figures rest on a part that may differ from the rest
@@ -36,8 +36,30 @@ def judge(workspace: Workspace, recipe: Recipe, *, model: str | None, against: l
 
         check_endpoint(spec)
     sheets = plan(workspace, recipe, name, baselines)
+    _fill(workspace, spec, sheets, (workspace.judgments, workspace.grades))
+    _show(workspace, sheets)
+    return [sheet.path for sheet in sheets]
+
+
+def judge_epochs(workspace: Workspace, recipe: Recipe) -> list[Path]:
+    """Grade what each epoch said to the dev prompts, as the recipe's judge grades; returns the files of grades, in runs/NAME/dev/grades/.
+
+    Asked and asked again as by `judge`. Raises UsageError where the recipe names no rubric for grades or nothing was answered, and as `judge` does.
+    """
+    if recipe.judge.kind == "endpoint":
+        from .llm import check_endpoint
+
+        check_endpoint(recipe.judge)
+    sheets = plan_epochs(workspace, recipe)
+    _fill(workspace, recipe.judge, sheets, (sheets[0].path.parent,))
+    _show(workspace, sheets)
+    return [sheet.path for sheet in sheets]
+
+
+def _fill(workspace: Workspace, spec: JudgeSpec, sheets: list[Sheet], folders: tuple[Path, ...]) -> None:
+    """Have every open row of the sheets answered, and write them."""
     with ExitStack() as stack:
-        for folder in (_cache_folder(workspace), workspace.judgments, workspace.grades):
+        for folder in (_cache_folder(workspace), *folders):
             stack.enter_context(stage_lock(folder, "judge"))
         still_open = [(sheet, i) for sheet in sheets for i in sheet.missing]
         if still_open:
@@ -48,8 +70,6 @@ def judge(workspace: Workspace, recipe: Recipe, *, model: str | None, against: l
                     sheet.write(now)
         else:
             say("already judged, and nothing has changed since")
-    _show(workspace, sheets)
-    return [sheet.path for sheet in sheets]
 
 
 def _cache_folder(workspace: Workspace) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import LimakitError, UsageError
+from ..generate.look import Place, read_look
 from ..progress import warn
 from ..recipe import JudgeSpec, Recipe
 from ..records import Comparison, Grade, Judgment, Prompt, Response, jsonl_lines, parse_row, read_jsonl, write_jsonl
@@ -119,6 +120,38 @@ def plan(workspace: Workspace, recipe: Recipe, name: str, baselines: list[str]) 
     if not sheets:
         remedy = "name baselines (judge.against or --against), or a rubric for grades (judge.grade)"
         raise UsageError("nothing to judge: no baseline to compare with and no grades wanted", where="judge", remedy=remedy)
+    return sheets
+
+
+def plan_epochs(workspace: Workspace, recipe: Recipe) -> list[Sheet]:
+    """A sheet of grades for what each epoch of the recipe's run said to the dev prompts. Raises as `plan`, and where no epoch was asked anything."""
+    spec = recipe.judge
+    if not spec.grade:
+        raise UsageError("no rubric for grades", where="judge.grade", remedy='name one, e.g. grade = "helpfulness"')
+    run = workspace.runs / name_for_file(recipe.name)
+    prompts_path = workspace.path(recipe.dev.prompts)
+    looks = {n: look for n in range(1, recipe.train.epochs + 1) if (look := read_look(Place(run, n))) and look.answered is not None}
+    if not looks or not recipe.dev.prompts:
+        remedy = "limakit train asks them as each epoch ends; limakit select --answer asks those whose weights are here"
+        raise UsageError("no epoch has answered the dev prompts", where=workspace.relative(run / "dev"), remedy=remedy)
+    listed = read_jsonl(prompts_path, Prompt)
+    prompts = {prompt.id: prompt for prompt in listed}
+    digest = sha256_file(prompts_path)
+    rubric = _rubric(spec.grade, GRADE, workspace, spec)
+    sheets = []
+    for number, look in looks.items():
+        path = Place(run, number).responses
+        if look.answered is not None and look.answered.sha256 != digest:
+            remedy = "limakit select --answer asks again, where the epoch's weights are here; or put the former prompts back"
+            raise LimakitError(
+                f"answers other prompts than {workspace.relative(prompts_path)} now holds", where=workspace.relative(path), remedy=remedy
+            )
+        responses = _responses(path, look.model)
+        keys = _in_order([key for key in responses if key[0] in prompts], prompts)
+        items = [Item(prompts[key[0]], responses[key], None, "a", draw) for key in keys for draw in range(_draws(spec))]
+        hashes = {workspace.relative(prompts_path): digest, workspace.relative(path): sha256_file(path)}
+        file = _file(run / "dev" / "grades", f"{number:02}", f"by-{judge_name(spec)}", rubric.name)
+        sheets.append(_sheet(workspace, spec, file, rubric, items, hashes, [prompts_path, path]))
     return sheets
 
 
