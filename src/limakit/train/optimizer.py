@@ -16,7 +16,7 @@ from .split import join, like, local, split_into, split_weights
 
 STATE = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps for a parameter that has had a gradient
 REMAINDER = "remainder"  # and for every parameter whose weights are split
-CHUNK = {"cpu": 2**19, "cuda": 2**26}  # elements that are float32 at a time: those a core's cache holds; those that fill a GPU
+CHUNK = {"cpu": 2**19, "cuda": 2**25}  # elements that are float32 at a time: those a core's cache holds; those that fill a GPU
 
 
 @dataclass(frozen=True)
