@@ -35,18 +35,18 @@ class BlockAttention(torch.autograd.Function):
         future = torch.full((BLOCK, BLOCK), -torch.inf, dtype=q_HLD.dtype).triu_(1)
         weights = []
         for start, end in pairwise(bounds):
-            keys_GDL, values_GLD = k_GLD[:, start:end].transpose(1, 2), v_GLD[:, start:end]
             for first in range(start, end, BLOCK):
                 last = min(first + BLOCK, end)
                 rows, seen = last - first, last - start
                 q_GTD, mask = q_GRLD[:, :, first:last].flatten(1, 2), future[:rows, :rows]
-                scores_GTS = torch.bmm(q_GTD, keys_GDL[:, :, :seen])
+                keys_GDS = k_GLD[:, start:last].contiguous().transpose(1, 2)  # else each product copies it, transposing, at its own cost
+                scores_GTS = torch.bmm(q_GTD, keys_GDS)
                 scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
                 lead_GT1 = scores_GTS.amax(-1, keepdim=True).neg_()
-                scores_GTS = torch.baddbmm(lead_GT1.expand_as(scores_GTS), q_GTD, keys_GDL[:, :, :seen])
+                scores_GTS = torch.baddbmm(lead_GT1.expand_as(scores_GTS), q_GTD, keys_GDS)
                 scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
                 weights_GTS = torch.softmax(scores_GTS, -1)  # summed in float32, whatever the type
-                out_GRLD[:, :, first:last] = torch.bmm(weights_GTS, values_GLD[:, :seen]).unflatten(1, (repeats, rows))
+                out_GRLD[:, :, first:last] = torch.bmm(weights_GTS, v_GLD[:, start:last]).unflatten(1, (repeats, rows))
                 weights.append(weights_GTS)
         ctx.save_for_backward(q_HLD, k_GLD, v_GLD, *weights)
         ctx.bounds = bounds
@@ -63,17 +63,16 @@ class BlockAttention(torch.autograd.Function):
         dq_GRLD = dq_HLD.unflatten(0, (groups, repeats))
         blocks = iter(weights)
         for start, end in pairwise(ctx.bounds):
-            keys_GLD, values_GDL = k_GLD[:, start:end], v_GLD[:, start:end].transpose(1, 2)
-            dk = torch.zeros(keys_GLD.shape, dtype=torch.promote_types(keys_GLD.dtype, torch.float32))  # sums over the blocks
-            dv = torch.zeros(v_GLD[:, start:end].shape, dtype=dk.dtype)
+            dk = torch.zeros_like(k_GLD[:, start:end], dtype=torch.promote_types(k_GLD.dtype, torch.float32))  # sums over the blocks
+            dv = torch.zeros_like(v_GLD[:, start:end], dtype=dk.dtype)
             for first in range(start, end, BLOCK):
                 last = min(first + BLOCK, end)
                 rows, seen = last - first, last - start
                 weights_GTS, g_GTD = next(blocks), g_GRLD[:, :, first:last].flatten(1, 2)
                 dv[:, :seen] += torch.bmm(weights_GTS.transpose(1, 2), g_GTD)
-                dw_GTS = torch.bmm(g_GTD, values_GDL[:, :, :seen])
+                dw_GTS = torch.bmm(g_GTD, v_GLD[:, start:last].contiguous().transpose(1, 2))
                 ds_GTS = torch._softmax_backward_data(dw_GTS, weights_GTS, -1, weights_GTS.dtype)
-                dq_GRLD[:, :, first:last] = torch.bmm(ds_GTS, keys_GLD[:, :seen]).unflatten(1, (repeats, rows))
+                dq_GRLD[:, :, first:last] = torch.bmm(ds_GTS, k_GLD[:, start:last]).unflatten(1, (repeats, rows))
                 dk[:, :seen] += torch.bmm(ds_GTS.transpose(1, 2), q_GRLD[:, :, first:last].flatten(1, 2))
             dk_GLD[:, start:end], dv_GLD[:, start:end] = dk, dv
         return dq_HLD, dk_GLD, dv_GLD, None

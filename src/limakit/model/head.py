@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-# logits in a chunk: 32 MB in float32 on the CPU, where larger ones leave the caches; 512 MB on CUDA, where smaller ones starve the products
-CHUNK = {"cpu": 2**23, "cuda": 2**27}
+# logits in a chunk: 8 MB in float32 on the CPU, near what its caches hold; 512 MB on CUDA, where smaller ones starve the matrix products
+CHUNK = {"cpu": 2**21, "cuda": 2**27}
 PROBED = 6  # tokens
 
 
@@ -39,14 +39,21 @@ class HeadLoss(torch.autograd.Function):
         dh_TD = torch.empty_like(h_TD) if wants_h else None
         dw_VD = torch.zeros_like(w_VD, dtype=wide) if wants_weight else None
         db_V = torch.zeros_like(w_VD[:, 0], dtype=wide) if wants_bias else None
-        rows = max(1, CHUNK.get(h_TD.device.type, CHUNK["cuda"]) // weight_VD.shape[0])
-        for start in range(0, len(h_TD), rows):
+        rows = min(max(1, CHUNK.get(h_TD.device.type, CHUNK["cuda"]) // weight_VD.shape[0]), len(h_TD))
+        # made once for all chunks: the CPU gives large blocks back to the system, and getting them again costs more than the softmax
+        logits_RV = h_TD.new_empty(rows, len(w_VD), dtype=dtype)
+        wide_RV = torch.empty_like(logits_RV, dtype=wide)
+        p_RV = logits_RV if dtype == wide else torch.empty_like(wide_RV)
+        for start in range(0, len(h_TD), rows or 1):
             h_CD, target_C1 = h_TD[start : start + rows].to(dtype), target_T[start : start + rows, None]
-            logits_CV = F.linear(h_CD, w_VD, b_V).to(wide)
-            picked_C1 = logits_CV.gather(1, target_C1)
-            largest_C1 = logits_CV.amax(1, keepdim=True)
-            p_CV = torch.softmax(logits_CV, 1)
-            del logits_CV
+            logits_CV, wide_CV, p_CV = (x[: len(h_CD)] for x in (logits_RV, wide_RV, p_RV))
+            if b_V is None:
+                torch.mm(h_CD, w_VD.T, out=logits_CV)
+            else:
+                torch.addmm(b_V, h_CD, w_VD.T, out=logits_CV)
+            wide_CV.copy_(logits_CV)
+            picked_C1, largest_C1 = wide_CV.gather(1, target_C1), wide_CV.amax(1, keepdim=True)
+            torch.softmax(wide_CV, 1, out=p_CV)
             # the log of the sum of exponentials, from the largest probability: that one is never too small for a logarithm
             loss += (largest_C1 - p_CV.amax(1, keepdim=True).log() - picked_C1).sum()
             if not (wants_h or wants_weight or wants_bias):
@@ -54,7 +61,7 @@ class HeadLoss(torch.autograd.Function):
             p_CV.scatter_add_(1, target_C1, torch.full_like(picked_C1, -1.0))
             if db_V is not None:
                 db_V += p_CV.sum(0)
-            g_CV = p_CV.to(dtype)
+            g_CV = p_CV if p_CV.dtype == dtype else logits_CV.copy_(p_CV)
             if dh_TD is not None:
                 dh_TD[start : start + rows] = g_CV @ w_VD
             if dw_VD is not None:
