@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from limakit.report import paper
-from limakit.report.figures import VARIABLES, Bar, Curve, Distribution, draw_grades, draw_loss, draw_preference, draw_schedule
+from limakit.report.canvas import VARIABLES
+from limakit.report.figures import Bar, Curve, Distribution, draw_grades, draw_loss, draw_preference, draw_schedule
 from limakit.report.sections import paper_drawings
 
 BAR = Bar("against base", "20 prompts", 0.53, 0.21, 0.26, (0.4, 0.66), (0.1, 0.4))

@@ -1,50 +1,41 @@
 """The figures: drawn once with matplotlib, given back as SVG for the page and PNG to keep.
 
-Sizes are in CSS pixels. Colours are hex values that occur for one purpose each, so that the SVG can name the page's own
-colours instead (var(--ink), ...) and follow light and dark mode. Nothing is told by colour alone: every segment is labelled.
+Nothing is told by colour alone: every segment is labelled.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .text import shorten, visible
+from .canvas import (
+    ACCENT,
+    FAINT,
+    INK,
+    LINE,
+    LOSE,
+    MUTED,
+    ON_LOSE,
+    ON_TIE,
+    ON_WIN,
+    TIE,
+    WIN,
+    Drawing,
+    finish,
+    new_axes,
+    new_figure,
+    style,
+    whisker,
+    write_title,
+)
+from .text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-INK, MUTED, LINE = "#1f2328", "#59636e", "#d5dbe1"
-WIN, TIE, LOSE = "#1f6aa5", "#cfd6dd", "#b2500f"  # blue, grey, orange: told apart with every common colour blindness
-ON_WIN, ON_TIE, ON_LOSE = "#fefefe", "#24292f", "#fdfdfd"
-ACCENT, FAINT = "#20659b", "#9dbfdc"
-VARIABLES = {
-    INK: "ink", MUTED: "muted", LINE: "line", WIN: "win", TIE: "tie", LOSE: "lose", ON_WIN: "on-win", ON_TIE: "on-tie",
-    ON_LOSE: "on-lose", ACCENT: "accent", FAINT: "faint",
-}  # fmt: skip
-PX = 1 / 72  # inches: a matplotlib point becomes a CSS pixel of the SVG's view box
 PANEL = 400
 CROWDED = 12  # grades on an axis: with more, not every one can have its label
-_SVG = "{http://www.w3.org/2000/svg}"
-_HREF = "{http://www.w3.org/1999/xlink}href"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A finished figure: `name` (file and id), `label` (what it says, for those who cannot see it), inline SVG, PNG bytes."""
-
-    name: str
-    label: str
-    width: int
-    svg: str
-    png: bytes
 
 
 @dataclass(frozen=True)
@@ -83,24 +74,11 @@ class Distribution:
     interval: tuple[float, float] | None
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """The house's style, whatever the user's matplotlibrc says."""
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        # text stays text in the SVG: it scales, can be searched and takes the page's font
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "limakit", "font.size": 12.0, "axes.linewidth": 0.8})
-        warnings.filterwarnings("ignore", message=".*missing from")  # a name in a script that the PNG's font lacks
-        yield
-
-
-@_style()
+@style()
 def draw_loss(curve: Curve, name: str, label: str) -> Drawing:
     """Training loss of each step, the mean of each epoch, and where the epochs end."""
-    figure = _figure(520, 260)
-    axes = _axes(figure, 520, 260, (48, 34, 12, 40))
+    figure = new_figure(520, 260)
+    axes = new_axes(figure, 520, 260, (48, 34, 12, 40))
     axes.plot(curve.steps, curve.loss, color=FAINT, linewidth=1.2)
     starts = [curve.steps[0], *curve.ends[:-1]]
     middles = [(start + end) / 2 for start, end in zip(starts, curve.ends, strict=True)]
@@ -108,17 +86,17 @@ def draw_loss(curve: Curve, name: str, label: str) -> Drawing:
         axes.plot(middles, curve.means, color=ACCENT, linewidth=1.8, marker="o", markersize=4)
     _epoch_marks(axes, curve, labels=True)
     axes.set_xlabel("step", color=MUTED)
-    _title(figure, 520, 260, "Training loss", "thin: each step; dots: mean of each epoch")
-    return _finish(figure, name, label, 520)
+    write_title(figure, 520, 260, "Training loss", "thin: each step; dots: mean of each epoch")
+    return finish(figure, name, label, 520)
 
 
-@_style()
+@style()
 def draw_schedule(curve: Curve, name: str, label: str) -> Drawing:
     """Learning rate and gradient norm (before clipping) over the steps: two small panels."""
     width, height = 280, 260
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     for title, values, top in (("Learning rate", curve.lr, 34), ("Gradient norm", curve.grad_norm, 158)):
-        axes = _axes(figure, width, height, (52, top, 10, height - top - 70))
+        axes = new_axes(figure, width, height, (52, top, 10, height - top - 70))
         axes.plot(curve.steps, values, color=ACCENT, linewidth=1.4)
         axes.set_ylim(bottom=0)
         axes.locator_params(axis="y", nbins=3)
@@ -126,16 +104,16 @@ def draw_schedule(curve: Curve, name: str, label: str) -> Drawing:
         _epoch_marks(axes, curve, labels=False)
         figure.text(0, 1 - (top - 14) / height, title, va="center", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel("step", color=MUTED)
-    return _finish(figure, name, label, width)
+    return finish(figure, name, label, width)
 
 
-@_style()
+@style()
 def draw_preference(title: str, bars: Sequence[Bar], name: str, label: str) -> Drawing:
     """Win / tie / lose in percent, one bar a baseline, 95 % intervals of win and lose beneath their bar."""
     row, top = 76, 52
     height = top + row * len(bars) + 24
-    figure = _figure(PANEL, height)
-    axes = _axes(figure, PANEL, height, (2, top, 6, 24))
+    figure = new_figure(PANEL, height)
+    axes = new_axes(figure, PANEL, height, (2, top, 6, 24))
     for i, bar in enumerate(bars):
         left = 0.0
         for value, fill, ink in ((bar.win, WIN, ON_WIN), (bar.tie, TIE, ON_TIE), (bar.lose, LOSE, ON_LOSE)):
@@ -147,10 +125,10 @@ def draw_preference(title: str, bars: Sequence[Bar], name: str, label: str) -> D
         axes.text(100, i - 0.29, bar.note, va="center", ha="right", color=MUTED, fontsize=11, parse_math=False)
         if bar.win_interval:
             low, high = bar.win_interval
-            _whisker(axes, 100 * bar.win, 100 * low, 100 * high, i + 0.25, WIN)
+            whisker(axes, 100 * bar.win, 100 * low, 100 * high, i + 0.25, WIN)
         if bar.lose_interval:
             low, high = bar.lose_interval
-            _whisker(axes, 100 - 100 * bar.lose, 100 - 100 * high, 100 - 100 * low, i + 0.37, LOSE)
+            whisker(axes, 100 - 100 * bar.lose, 100 - 100 * high, 100 - 100 * low, i + 0.37, LOSE)
     axes.set(xlim=(0, 100), ylim=(len(bars) - 0.5, -0.5), yticks=[])
     axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
     axes.get_xticklabels()[0].set_horizontalalignment("left")
@@ -161,18 +139,18 @@ def draw_preference(title: str, bars: Sequence[Bar], name: str, label: str) -> D
     for x, fill, word in ((2, WIN, "wins"), (66, TIE, "tie"), (116, LOSE, "loses")):
         figure.text(x / PANEL, 1 - 32 / height, "■", va="center", color=fill, fontsize=14)
         figure.text((x + 15) / PANEL, 1 - 32 / height, word, va="center", color=MUTED)
-    return _finish(figure, name, label, PANEL)
+    return finish(figure, name, label, PANEL)
 
 
-@_style()
+@style()
 def draw_grades(title: str, models: Sequence[Distribution], name: str, label: str) -> Drawing:
     """The share of each grade, one row a model, and beneath it the mean with its 95 % interval on the same scale."""
     row, top = 104, 30
     values = list(models[0].shares)
     height = top + row * len(models) + 24
     scale = 0.4 / max(share for model in models for share in model.shares.values())
-    figure = _figure(PANEL, height)
-    axes = _axes(figure, PANEL, height, (2, top, 2, 24))
+    figure = new_figure(PANEL, height)
+    axes = new_axes(figure, PANEL, height, (2, top, 2, 24))
     for i, model in enumerate(models):
         base = i + 0.78
         for x, share in enumerate(model.shares.values()):
@@ -182,7 +160,7 @@ def draw_grades(title: str, models: Sequence[Distribution], name: str, label: st
         axes.plot([-0.5, len(values) - 0.5], [base, base], color=LINE, linewidth=1)
         if model.mean is not None:
             low, high = model.interval or (model.mean, model.mean)
-            _whisker(axes, _place(model.mean, values), _place(low, values), _place(high, values), base + 0.1, ACCENT)
+            whisker(axes, _place(model.mean, values), _place(low, values), _place(high, values), base + 0.1, ACCENT)
         axes.text(-0.5, i + 0.1, shorten(model.label, 26), va="center", color=INK, parse_math=False)
         axes.text(len(values) - 0.5, i + 0.1, model.note, va="center", ha="right", color=MUTED, fontsize=11, parse_math=False)
     axes.set(xlim=(-0.5, len(values) - 0.5), ylim=(len(models), 0), yticks=[])
@@ -190,7 +168,7 @@ def draw_grades(title: str, models: Sequence[Distribution], name: str, label: st
     axes.set_xticks(range(0, len(values), every), [shorten(value, 12) for value in values[::every]], parse_math=False)
     axes.spines["left"].set_visible(False)
     figure.text(0, 1 - 10 / height, shorten(title, 52), va="center", color=INK, fontsize=13, fontweight="bold", parse_math=False)
-    return _finish(figure, name, label, PANEL)
+    return finish(figure, name, label, PANEL)
 
 
 def _place(grade: float, values: Sequence[str]) -> float:
@@ -200,29 +178,6 @@ def _place(grade: float, values: Sequence[str]) -> float:
     numbers = [float(value) for value in values]
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     return float(np.interp(grade, [numbers[i] for i in order], order))
-
-
-def _figure(width: int, height: int) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width * PX, height * PX))
-
-
-def _axes(figure: Figure, width: int, height: int, margins: tuple[int, int, int, int]) -> Axes:
-    """Axes inside margins (left, top, right, bottom) in pixels."""
-    left, top, right, bottom = margins
-    axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height))
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(LINE)
-    axes.tick_params(colors=MUTED, length=0, labelsize=11)
-    axes.set_axisbelow(True)
-    return axes
-
-
-def _title(figure: Figure, width: int, height: int, title: str, note: str) -> None:
-    figure.text(0, 1 - 10 / height, title, va="center", color=INK, fontsize=13, fontweight="bold")
-    figure.text(1, 1 - 10 / height, note, va="center", ha="right", color=MUTED, fontsize=11)
 
 
 def _epoch_marks(axes: Axes, curve: Curve, *, labels: bool) -> None:
@@ -236,46 +191,3 @@ def _epoch_marks(axes: Axes, curve: Curve, *, labels: bool) -> None:
             text = f"epoch {epoch}" if epoch == every else str(epoch)
             axes.annotate(text, (end, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
                           ha="center", color=MUTED, fontsize=10)  # fmt: skip
-
-
-def _whisker(axes: Axes, at: float, low: float, high: float, y: float, color: str) -> None:
-    axes.plot([low, high], [y, y], color=color, linewidth=1.6, solid_capstyle="butt", clip_on=False)
-    axes.plot([at], [y], color=color, marker="o", markersize=4.5, linewidth=0, clip_on=False)
-
-
-def _finish(figure: Figure, name: str, label: str, width: int) -> Drawing:
-    svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=144, facecolor="white", metadata={"Software": None})
-    return Drawing(name, label, width, _inline(svg.getvalue(), name, label), png.getvalue())
-
-
-def _inline(svg: bytes, name: str, label: str) -> str:
-    """SVG to stand inside HTML: no metadata or styles of its own, ids of this figure only, the page's colours and font."""
-    root = ET.fromstring(svg)
-    for parent in root.iter():
-        for child in list(parent):
-            if child.tag.rpartition("}")[2] in ("metadata", "style"):
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-        if _HREF in element.attrib:
-            element.set("href", element.attrib.pop(_HREF))
-        for key, value in element.attrib.items():
-            if key == "id":
-                value = f"{name}-{value}"
-            elif key == "href":
-                value = f"#{name}-{value.removeprefix('#')}"
-            else:
-                value = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", value)
-                value = re.sub(r"font-family:[^;]*;?", "", value)
-                value = re.sub("#[0-9a-f]{6}", lambda match: _variable(match[0]), value)
-            element.set(key, value)
-    view = root.attrib["viewBox"]
-    root.attrib.clear()
-    root.attrib.update({"viewBox": view, "role": "img", "aria-label": visible(label)})
-    return ET.tostring(root, encoding="unicode")
-
-
-def _variable(color: str) -> str:
-    return f"var(--{VARIABLES[color]})" if color in VARIABLES else color

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ..analyze.grades import GradeSummary, in_order, numeric, summarise
 from ..recipe import Recipe
 from ..records import Grade
-from .figures import Distribution, Drawing, draw_grades
+from .canvas import Drawing
+from .figures import Distribution, draw_grades
 from .inputs import Found, Inputs, model_order
 from .ledger import Ledger, Rows
 from .sections import OLD, Finding, Section, baselines, out_of_date, without

@@ -17,8 +17,8 @@ from ..progress import warn
 from ..recipe import Recipe
 from ..workspace import Workspace, atomic_dir, stage_lock, write_json, write_text
 from . import paper
+from .canvas import Drawing
 from .dataset import find_tokenizer, licence_table, outcome_table, size_section
-from .figures import Drawing
 from .grading import grade_section
 from .inputs import Inputs, read_inputs
 from .ledger import Ledger

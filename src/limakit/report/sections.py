@@ -12,7 +12,8 @@ from ..analyze.preference import Preference, preferences
 from ..recipe import Recipe
 from ..records import Judgment
 from . import paper
-from .figures import Bar, Drawing, draw_preference
+from .canvas import Drawing
+from .figures import Bar, draw_preference
 from .inputs import Found, Inputs, R, model_order
 from .ledger import Ledger, Number, Rows
 from .samples import Sample, samples

@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from ..recipe import Recipe
-from .figures import Curve, Drawing, draw_loss, draw_schedule
+from .canvas import Drawing
+from .figures import Curve, draw_loss, draw_schedule
 from .inputs import Inputs, Step
 from .ledger import Ledger, Number, Rows, count
 from .sections import Finding, Section
