@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..model.attention import attach_packing
+from ..model.head import attach_loss_head
 from ..recipe import TrainSpec
 from .compiled import compile_layers
 from .dropout import attach_residual_dropout
@@ -16,8 +17,8 @@ def attach(model: Any, spec: TrainSpec, longest: int) -> NativeRates:
     """Attach residual dropout, packed attention, compiling and recomputing, in place, as the recipe has them. `longest`: tokens of the longest
     document to come.
 
-    The model has its new EOT and its adapters already; it is sharded afterwards, so that FSDP gathers a layer's weights outside what is
-    compiled and run again. Compiling comes first, so that recomputing runs the compiled layer: the same code, hence the same masks.
+    The model has its new EOT and its adapters already, and is sharded where several ranks train it: what is checked here is the model that is
+    trained. What is compiled and run again is a layer's forward, and FSDP gathers the layer's weights outside that. Compiling comes first, so that recomputing runs the compiled layer: the same code, hence the same masks.
 
     Returns the rates of the base's own config, with which it is saved. Raises LimakitError, naming the model, for a family that one of them
     cannot be done to.
@@ -25,6 +26,7 @@ def attach(model: Any, spec: TrainSpec, longest: int) -> NativeRates:
     native = attach_residual_dropout(model, spec.residual_dropout)
     if spec.pack:
         attach_packing(model, spec.precision, longest=longest)
+    attach_loss_head(model)  # where the model allows it
     if spec.compile:
         compile_layers(model)
     if spec.recompute:

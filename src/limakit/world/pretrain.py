@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers import logging as transformers_logging
 
 from ..model.attention import attach_packing
+from ..model.head import attach_loss_head
 from ..model.save import rust_io_errors
 from ..progress import Progress, say
 from ..train.optimizer import linear_lr, make_optimizer
@@ -102,6 +103,7 @@ def _train(tokenizer: PreTrainedTokenizerFast, texts: list[str], how: Pretrainin
     model: Any = LlamaForCausalLM(config)
     own = model.config._attn_implementation
     attach_packing(model, how.precision, longest=max(len(ids) for ids in rows))
+    attach_loss_head(model)
     budget = max(len(ids) for ids in rows) * how.batch_documents  # a step is one row: the model is small
     steps = plan_steps(
         [len(ids) for ids in rows], epochs=how.epochs, batch_examples=how.batch_documents, budget=budget, pack=True, seed=seed
