@@ -22,10 +22,11 @@ from limakit.model.attention import attach_packing
 from limakit.progress import say, warn
 from limakit.recipe import read_recipe
 from limakit.train import loop, update
+from limakit.train.branches import decoder_layers
 from limakit.train.dropout import attach_residual_dropout
 from limakit.train.optimizer import make_optimizer
 from limakit.train.ranks import Ranks, hashes_together, joined, shared_dir
-from limakit.train.shard import decoder_layers, full_weights, make_mesh, shard_out, whole
+from limakit.train.shard import full_weights, make_mesh, shard_out, whole
 from limakit.train.state import load_state, save_state
 from limakit.train.steps import Document, plan_steps
 from limakit.train.update import add_gradients, run_steps

@@ -39,7 +39,7 @@ COLLECTIVE = timedelta(
 )  # one exchange of tensors: longer means that a device hangs. What takes its time waits in the store instead
 LOOK = 1.0  # seconds between two looks at the others
 SILENT = 120.0  # seconds without a sign of life after which a rank is gone: with its whole node, for else torchrun would have told
-GRACE = 1.0  # seconds the rank that failed has, to tell its error and to be the first that torchrun sees end
+GRACE = 3.0  # seconds the rank that failed has, to tell its error and to be the first that torchrun sees end
 FAILED = "failed"
 
 
@@ -130,6 +130,8 @@ def joined(device: Device) -> Iterator[Ranks]:
             time.sleep(GRACE)
             raise SystemExit(1) from None
         told = _gone(error) if _lost(error) else error
+        if ranks.first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            time.sleep(GRACE)  # the store is in this process: the others have to read there that it failed
         told.add_note(f"rank {ranks.rank} of {ranks.size} on {socket.gethostname()}")
         raise told  # noqa: B904 (it is the error itself, or was made from it)
     over.set()
@@ -191,7 +193,7 @@ def _watch(store: Any, rank: int, size: int, over: threading.Event) -> None:
             if now != heard:
                 heard, since = now, time.monotonic()
             elif time.monotonic() - since > SILENT:
-                if not store.compare_set(FAILED, "", "silent") == b"silent":
+                if store.compare_set(FAILED, "", "silent") != b"silent":
                     break
                 print(
                     f"limakit: rank {(rank + 1) % size} of {size} has been silent for {SILENT:.0f} s: its node is gone",

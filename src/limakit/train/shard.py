@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import LimakitError, UsageError
 from ..model.attention import model_name
+from .branches import decoder_layers
 from .ranks import Ranks
 
 
@@ -95,18 +95,12 @@ def _fill(model: Any, whole: Any | None, ranks: Ranks) -> None:
         for name, tensor in wanted:
             full = torch.empty(tensor.shape, dtype=tensor.dtype, device=ranks.device)
             if ranks.first:
-                full.copy_(values.pop(name))
+                full.copy_(values[name])
             if isinstance(tensor, DTensor):
                 tensor.to_local().copy_(distribute_tensor(full, tensor.device_mesh, tensor.placements).to_local())
             else:
                 dist.broadcast(full, src=0)
                 tensor.copy_(full)
-
-
-def decoder_layers(model: Any) -> list[nn.Module]:
-    """The layers that are gathered one at a time; none where the model has no list of as many as its configuration says."""
-    number = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    return next((list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == number), [])
 
 
 def full_weights(model: Any, ranks: Ranks) -> dict[str, torch.Tensor] | None:
