@@ -277,6 +277,56 @@ def train(
 
 
 @app.command()
+def select(
+    epoch: Annotated[Optional[int], typer.Option(min=1, help="Choose this epoch; with --because.", show_default=False)] = None,
+    because: Annotated[Optional[str], typer.Option(help="Why that one.", show_default=False)] = None,
+    who: Annotated[Optional[str], typer.Option(help="Who chooses; default $USER.", show_default=False)] = None,
+    prompt: Annotated[
+        Optional[str], typer.Option(metavar="N", help="Print a dev prompt (number or id) with every epoch's response.", show_default=False)
+    ] = None,
+    page: Annotated[bool, typer.Option("--page", help="Write runs/NAME/select/index.html: all of it side by side, with figures.")] = False,
+    judge_: Annotated[bool, typer.Option("--judge", help="Have the recipe's judge grade every epoch's responses.")] = False,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Ask the dev prompts of epochs that were not asked them, where their weights are here.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the choice back: the last epoch is taken again.")] = False,
+    recipe: RecipeOption = None,
+) -> None:
+    """Choose an epoch by what it said to the dev prompts. Without options: a table and, in a terminal, the responses side by side."""
+    workspace, settings = _open(recipe)
+    from .errors import UsageError
+
+    if sum((epoch is not None, prompt is not None, page, judge_, answer, undo)) > 1:
+        raise UsageError("these options do not go together", remedy="choose, print one prompt, write the page, judge, answer, or undo")
+    if because is not None and epoch is None:
+        raise UsageError("--because means nothing without --epoch", remedy='limakit select --epoch 7 --because "..."')
+    if answer:
+        from .generate.dev import look_again
+
+        _wrote(look_again(workspace, settings))
+    elif judge_:
+        from .judge.run import judge_epochs
+
+        _wrote(judge_epochs(workspace, settings))
+    elif page:
+        from .report.selection import write_page
+
+        _wrote(write_page(workspace, settings))
+    else:
+        from .analyze.selection import read_selection
+        from .select import desk
+
+        if epoch is not None:
+            _wrote([desk.choose(workspace, settings, epoch, because or "", who)])
+        elif undo:
+            desk.unchoose(workspace, settings)
+        elif prompt is not None:
+            desk.show_prompt(read_selection(workspace, settings), prompt)
+        else:
+            desk.select(workspace, settings, who)
+
+
+@app.command()
 def generate(
     model: Annotated[
         Optional[str],

@@ -57,6 +57,16 @@ class Relation:
     prompts: int
     examples: int
 
+    @property
+    def said(self) -> str:
+        """In words, as far as the interval allows."""
+        low, high = self.interval or (-1.0, 1.0)
+        if low > 0:
+            return "grades rise while perplexity rises, as in the paper"
+        if high < 0:
+            return "grades rise while perplexity falls, unlike in the paper"
+        return "which way they go together is not clear"
+
 
 def relation(grades_PE: Floats, nll_XE: Floats, tokens_X: Floats, seed: int = 0) -> Relation | None:
     """How perplexity goes with quality. `grades_PE`: the mean grade of each prompt in each epoch; `nll_XE`: each held-out example's summed loss.

@@ -24,12 +24,12 @@ class Series:
 @style()
 def draw_epochs(series: Sequence[Series], epochs: Sequence[int], chosen: int | None, name: str, label: str) -> Drawing:
     """A panel a series, each over the same epochs, with 95 % intervals; the chosen epoch is marked."""
-    width, panel = 520, 170
-    height = panel * len(series) + 34
+    width, panel, drawn = 520, 176, 116  # pixels: a panel with its title and numbers, and its axes alone
+    height = panel * len(series) + 20
     figure = new_figure(width, height)
     for i, one in enumerate(series):
         top = 30 + panel * i
-        axes = new_axes(figure, width, height, (48, top, 12, height - top - panel + 46))
+        axes = new_axes(figure, width, height, (48, top, 12, height - top - drawn))
         color = (ACCENT, LOSE)[i % 2]
         at = sorted(one.values)
         axes.plot(at, [one.values[epoch].value for epoch in at], color=color, linewidth=1.6, marker="o", markersize=4)

@@ -103,10 +103,10 @@ def _page(workspace: Workspace, recipe: Recipe, inputs: Inputs) -> tuple[str, Le
         *papers,
         *(grades.drawings if grades else ()),
     ]
-    return _environment().get_template("page.html.j2").render(context), ledger, drawings
+    return environment().get_template("page.html.j2").render(context), ledger, drawings
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Autoescape for everything; text is made visible first, and what is not defined is an error, never an empty place."""
     environment = Environment(
         loader=PackageLoader("limakit.report", "."),

@@ -1,0 +1,126 @@
+"""`limakit select`: look at the epochs in the terminal, and write down which one is taken and why."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from ..analyze.selection import EpochSeen, Selection, read_selection
+from ..choice import SUMS, Choice, choosing, epoch_folder, read_choice, write_choice
+from ..curate.screen import Screen, is_terminal
+from ..errors import UsageError
+from ..generate.look import Place
+from ..progress import say, show_table, visible, warn
+from ..recipe import Recipe
+from ..workspace import Workspace, sha256_file
+from .reading import Reading, prompt_lines
+
+
+def show_epochs(selection: Selection) -> None:
+    """A line an epoch, and how perplexity goes with the grades."""
+    graded = next((epoch.graded.summary for epoch in selection.epochs if epoch.graded), None)
+    notes = [
+        "perplexity [95 %, by example], tokens and stopped [95 %, by prompt] of the dev responses; loss: of the epoch's own steps",
+        f"grade [95 %, by prompt]: judge {graded.judge}, rubric {graded.rubric}" if graded else "",
+    ]
+    columns = ["epoch", "loss", "perplexity", "n", "answers", "tokens", "stopped", *(["grade"] if graded else []), "weights"]
+    rows = [_cells(epoch, selection, graded=graded is not None) for epoch in selection.epochs]
+    show_table("\n".join([f"The epochs of {selection.run.name}", *filter(None, notes)]), columns, rows)
+    for note in selection.notes:
+        warn(visible(note))
+    if text := relation_text(selection):
+        say(text)
+    if selection.choice is not None:
+        say(visible(choice_text(selection.choice)))
+
+
+def _cells(epoch: EpochSeen, selection: Selection, *, graded: bool) -> list[str]:
+    ppl, tokens, stopped = epoch.perplexity, epoch.tokens, epoch.stopped
+    cells = [
+        f"{epoch.number}{' *' if selection.choice is not None and selection.choice.epoch == epoch.number else ''}",
+        f"{epoch.loss:.3f}" if epoch.loss is not None else "-",
+        f"{ppl.value:.2f} [{ppl.low:.2f}–{ppl.high:.2f}]" if ppl else "-",
+        str(epoch.held_out or "-"),
+        str(len(epoch.answers) or "-"),
+        f"{tokens.value:.0f} [{tokens.low:.0f}–{tokens.high:.0f}]" if tokens else "-",
+        f"{100 * stopped.value:.0f} % [{100 * stopped.low:.0f}–{100 * stopped.high:.0f}]" if stopped else "-",
+    ]
+    if graded:
+        mean = epoch.graded.summary.mean if epoch.graded else None
+        counts = ", ".join(f"{value}: {n}" for value, n in epoch.graded.summary.counts.items()) if epoch.graded else "-"
+        cells.append(f"{mean.value:.2f} [{mean.low:.2f}–{mean.high:.2f}]" if mean else counts)
+    return [*cells, "here" if epoch.kept else "dropped"]
+
+
+def relation_text(selection: Selection) -> str:
+    """How perplexity goes with the grades over the epochs, or nothing where that is not known."""
+    found = selection.relation
+    if found is None:
+        return ""
+    interval = f" [{found.interval[0]:.2f} to {found.interval[1]:.2f}]" if found.interval else ""
+    basis = f"{found.prompts} prompts and {found.examples} held-out examples resampled"
+    return f"Perplexity and grades over {found.epochs} epochs: Spearman's rho {found.rho:.2f}{interval} ({basis}): {found.said}"
+
+
+def choice_text(choice: Choice) -> str:
+    by = f" by {choice.who}" if choice.who else ""
+    return f"Chosen: epoch {choice.epoch}, on {choice.date}{by}: {choice.because}"
+
+
+def show_prompt(selection: Selection, which: str) -> None:
+    """Print one dev prompt and what each epoch said to it, one under the other."""
+    for line in prompt_lines(selection, selection.prompt(which)):
+        say(line)
+
+
+def choose(workspace: Workspace, recipe: Recipe, epoch: int, because: str, who: str | None = None) -> Path:
+    """Write runs/NAME/choice.json. generate and export take that epoch from then on, and training keeps its weights.
+
+    Raises UsageError for an epoch that is not there or whose weights were dropped, and for a choice without a reason.
+    """
+    selection = read_selection(workspace, recipe)
+    if not because.strip():
+        raise UsageError("a choice needs its reason", remedy=f'limakit select --epoch {epoch} --because "what you saw in the responses"')
+    selection.epoch(epoch)
+    run = selection.run
+    with choosing(run):
+        folder = epoch_folder(run, epoch)
+        if not (folder / SUMS).is_file():
+            raise UsageError(
+                f"the weights of epoch {epoch} are not here: dropped as train.keep says", where=workspace.relative(folder),
+                remedy='choose one of those that are here; with keep = "all" under [train] a run keeps them all (train again under another name)',
+            )  # fmt: skip
+        answers = Place(run, epoch).responses
+        choice = Choice(
+            run=recipe.name, epoch=epoch, because=because.strip(), who=os.environ.get("USER", "") if who is None else who,
+            date=datetime.date.today().isoformat(), weights=sha256_file(folder / SUMS),
+            responses=sha256_file(answers) if answers.is_file() else None,
+        )  # fmt: skip
+        path = write_choice(run, choice)
+    say(visible(choice_text(choice)))
+    say(f"limakit generate and export take it from now on; {workspace.relative(run / 'final')} stays the last epoch")
+    return path
+
+
+def unchoose(workspace: Workspace, recipe: Recipe) -> None:
+    """Take the choice back: the last epoch is taken again. Raises UsageError where there is none."""
+    run = read_selection(workspace, recipe).run
+    with choosing(run):
+        if read_choice(run) is None:
+            raise UsageError("nothing is chosen", where=workspace.relative(run), remedy="limakit select --epoch N --because WHY chooses")
+        (run / "choice.json").unlink()
+    say("nothing is chosen any more: limakit generate and export take the last epoch")
+
+
+def select(workspace: Workspace, recipe: Recipe, who: str | None = None) -> None:
+    """The table; in a terminal then the responses side by side, prompt by prompt, until somebody chooses or leaves."""
+    selection = read_selection(workspace, recipe)
+    show_epochs(selection)
+    if not is_terminal() or not any(epoch.answers for epoch in selection.epochs):
+        say('to read: limakit select --prompt N, or --page; to choose: limakit select --epoch N --because "..."')
+        return
+    with Screen() as screen:
+        chosen = Reading(screen, selection).run()
+    if chosen is not None:
+        choose(workspace, recipe, *chosen, who)
