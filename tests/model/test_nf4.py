@@ -150,7 +150,7 @@ def split_in_two(base: Path) -> None:
     index = {}
     for number, part in enumerate((names[::2], names[1::2])):
         save_file({name: weights[name] for name in part}, base / f"part-{number}.safetensors", metadata={"format": "pt"})
-        index |= {name: f"part-{number}.safetensors" for name in part}
+        index |= dict.fromkeys(part, f"part-{number}.safetensors")
     (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     (base / "model.safetensors").unlink()
 

@@ -27,7 +27,7 @@ from ..errors import LimakitError
 from ..workspace import write_json, write_text
 from .chat import ChatFormat, chat_format, give_eot
 from .fingerprint import fingerprint
-from .load import ADAPTER_CONFIG, load_causal_lm, load_config, load_tokenizer, locate
+from .load import ADAPTER_CONFIG, find_folder, load_causal_lm, load_config, load_tokenizer
 from .load_nf4 import load_nf4
 from .nf4 import unpack_layers
 from .save import rust_io_errors, save_tokenizer, stop_at_eot
@@ -173,24 +173,21 @@ def read_adapter(folder: Path) -> tuple[Adapter, Base]:
         if tensors or sorted(layers) != config["target_modules"] or sorted(rows) != sorted(config["trainable_token_indices"]):
             raise ValueError("its weights and its configuration name different layers")
         return Adapter(layers, rows, config["lora_alpha"] / config["r"], int(eot_id)), base
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, SafetensorError, ValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise LimakitError(f"the adapter cannot be read: {reason}", where=folder, remedy=_REMEDY) from error
 
 
 def _find_base(base: Base, folder: Path, root: Path | None) -> str:
+    """The base's name on the hub, or the folder of that name: from `root`, from here, or from where the adapter lies upwards."""
     if "commit" in base.fingerprint:
         return base.name
-    places = [root, *folder.resolve().parents] if root is not None else list(folder.resolve().parents)
-    for place in places:
-        if (place / Path(base.name).expanduser()).is_dir():
-            return str(place / Path(base.name).expanduser())
-    try:
-        return locate(base.name)
-    except LimakitError:
-        raise LimakitError(
-            f"its base {base.name} is not there", where=folder, remedy="put the base back where it was, or beside it"
-        ) from None
+    for place in (root, *folder.resolve().parents):
+        if (found := find_folder(base.name, place)) is not None:
+            return str(found)
+    raise LimakitError(
+        f"its base is not there: {base.name}", where=folder, remedy="put the base back where it was, or the adapter into its workspace"
+    )
 
 
 def merge_into(model: Any, adapter: Adapter, where: object) -> None:
