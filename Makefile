@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow bench format clean
+.PHONY: setup demo test test-slow bench bench-gpu format clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/duplicates.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/pick.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/curation.py --mb $(or $(MB),200)
+
+# under 9 minutes on one CUDA device; writes to bench/results
+bench-gpu: $(STAMP)
+	$(BIN)/python bench/gpu_training.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix src tests bench
