@@ -20,13 +20,19 @@ from .reading import Reading, prompt_lines
 def show_epochs(selection: Selection) -> None:
     """A line an epoch, and how perplexity goes with the grades."""
     graded = next((epoch.graded.summary for epoch in selection.epochs if epoch.graded), None)
-    notes = [
-        "perplexity [95 %, by example], tokens and stopped [95 %, by prompt] of the dev responses; loss: of the epoch's own steps",
-        f"grade [95 %, by prompt]: judge {graded.judge}, rubric {graded.rubric}" if graded else "",
+    examples, answers = ({epoch.held_out for epoch in selection.epochs}, {len(epoch.answers) for epoch in selection.epochs})
+    with_n = len(examples) > 1 or len(answers) > 1  # else the title tells them once, and the table fits a narrow terminal
+    of_examples = "" if with_n else f" of {min(examples)} examples"
+    of_answers = "" if with_n else f" of {min(answers)} dev responses"
+    title = [
+        f"The epochs of {selection.run.name}; in brackets 95 % intervals",
+        f"loss: of its own steps; perplexity{of_examples}, held out; tokens and stopped{of_answers}",
+        f"grade: judge {graded.judge}, rubric {graded.rubric}" if graded else "",
     ]
-    columns = ["epoch", "loss", "perplexity", "n", "answers", "tokens", "stopped", *(["grade"] if graded else []), "weights"]
-    rows = [_cells(epoch, selection, graded=graded is not None) for epoch in selection.epochs]
-    show_table("\n".join([f"The epochs of {selection.run.name}", *filter(None, notes)]), columns, rows)
+    columns = ["epoch", "loss", "perplexity", *(["n"] if with_n else []), "tokens", "stopped", *(["n"] if with_n else [])]
+    columns += [*(["grade"] if graded else []), "kept"]
+    rows = [_cells(epoch, selection, with_n=with_n, graded=graded is not None) for epoch in selection.epochs]
+    show_table("\n".join(filter(None, title)), columns, rows)
     for note in selection.notes:
         warn(visible(note))
     if text := relation_text(selection):
@@ -35,22 +41,22 @@ def show_epochs(selection: Selection) -> None:
         say(visible(choice_text(selection.choice)))
 
 
-def _cells(epoch: EpochSeen, selection: Selection, *, graded: bool) -> list[str]:
+def _cells(epoch: EpochSeen, selection: Selection, *, with_n: bool, graded: bool) -> list[str]:
     ppl, tokens, stopped = epoch.perplexity, epoch.tokens, epoch.stopped
     cells = [
         f"{epoch.number}{' *' if selection.choice is not None and selection.choice.epoch == epoch.number else ''}",
         f"{epoch.loss:.3f}" if epoch.loss is not None else "-",
         f"{ppl.value:.2f} [{ppl.low:.2f}–{ppl.high:.2f}]" if ppl else "-",
-        str(epoch.held_out or "-"),
-        str(len(epoch.answers) or "-"),
+        *([str(epoch.held_out)] if with_n else []),
         f"{tokens.value:.0f} [{tokens.low:.0f}–{tokens.high:.0f}]" if tokens else "-",
         f"{100 * stopped.value:.0f} % [{100 * stopped.low:.0f}–{100 * stopped.high:.0f}]" if stopped else "-",
+        *([str(len(epoch.answers))] if with_n else []),
     ]
     if graded:
         mean = epoch.graded.summary.mean if epoch.graded else None
         counts = ", ".join(f"{value}: {n}" for value, n in epoch.graded.summary.counts.items()) if epoch.graded else "-"
         cells.append(f"{mean.value:.2f} [{mean.low:.2f}–{mean.high:.2f}]" if mean else counts)
-    return [*cells, "here" if epoch.kept else "dropped"]
+    return [*cells, "yes" if epoch.kept else "no"]
 
 
 def relation_text(selection: Selection) -> str:
