@@ -303,17 +303,16 @@ def test_the_kind_of_weights_is_part_of_a_run(compact, tmp_path):
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "gpt2", "gpt_neox"])
 def test_families_train_with_split_weights(family, tmp_path):
-    """The same run with float32 weights under autocast: losses apart by rounding alone, dropout and packing on."""
+    """The same run in float32 throughout: losses and gradients apart by rounding alone, dropout and packing on."""
     positions = {"n_positions": 128} if family == "gpt2" else {"max_position_embeddings": 128}
     base = save_base(tmp_path / "base", family=family, **positions)
-    settings = {"epochs": 2, "examples": 12, "base": base, "precision": "bfloat16"}
     logs = []
-    for weights in ("split", "float32"):
-        folder = make_workspace(tmp_path / weights, weights=weights, **settings)
+    for kind, settings in (("split", SPLIT), ("float32", {})):
+        folder = make_workspace(tmp_path / kind, epochs=2, examples=12, base=base, **settings)
         run(folder)
         logs.append(rows(folder))
     for ours, theirs in zip(*logs, strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.02) and ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=0.1)
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.02) and ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=0.2)
     assert logs[0][-1]["loss"] < logs[0][0]["loss"]
 
 
