@@ -20,6 +20,7 @@ import torch
 from ..errors import LimakitError
 from ..model.attention import PACKED, VARLEN, evaluating
 from ..model.chat import ChatFormat, chat_format
+from ..model.head import attach_loss_head
 from ..model.load import context_length, load_causal_lm, load_tokenizer, longrope_length, pick_device
 from ..model.loss import row_loss
 from ..model.save import stop_at_eot
@@ -144,7 +145,7 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
 
 @contextmanager
 def as_saved(epoch: Epoch) -> Iterator[None]:
-    """The model of an epoch as it will be saved, for a block: whole, float32, its own attention, eval mode, no gradients, nothing compiled.
+    """The model of an epoch as it will be saved, for a block: whole, float32, its own attention, eval mode, no gradients.
 
     Over several ranks with precision = "bfloat16" it is whole in bfloat16: that is how FSDP gathers it, and float32 would take twice the memory.
     """
@@ -154,7 +155,7 @@ def as_saved(epoch: Epoch) -> Iterator[None]:
     if packed in (PACKED, VARLEN):
         model.set_attn_implementation(own_attention(model))
     try:
-        with widened_weights(epoch), whole(model), evaluating(model), torch.compiler.set_stance("force_eager"):
+        with widened_weights(epoch), whole(model), evaluating(model):
             yield
     finally:
         if packed in (PACKED, VARLEN):
@@ -205,13 +206,18 @@ def _answer(epoch: Epoch, rows: Sequence[Row], recipe: Recipe, name: str) -> lis
     found = []
     with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") as bar:
         decoded = decode(
-            epoch.model, rows, stop_ids=stops, max_tokens=sampling.max_tokens, batch=spec.batch, stream=Stream(recipe.seed, name),
+            _own(epoch.model), rows, stop_ids=stops, max_tokens=sampling.max_tokens, batch=spec.batch, stream=Stream(recipe.seed, name),
             sampling=Sampling(sampling.temperature, sampling.top_p, sampling.repetition_penalty),
         )  # fmt: skip
         for row in decoded:
             found.append(as_response(row, name, recipe.seed, chat.tokenizer, chat, stops))
             bar.advance()
     return found
+
+
+def _own(model: Any) -> Any:
+    """The model itself where adapters are wrapped around it: they act inside its layers, and their own forward hides what it takes."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def sampled(recipe: Recipe) -> Sampled:
@@ -267,6 +273,7 @@ def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
             chat = chat_format(load_tokenizer(folder, trust_remote_code=trust))
             assert chat is not None, f"{folder} was written by limakit train"
             model = load_causal_lm(folder, device=device, trust_remote_code=trust)
+            attach_loss_head(model)  # the same sums as while it was trained
             take_look(Epoch(number, model, chat, run, Ranks(device=device)), dev, recipe)
             wrote += [path for path in (place.responses, place.look) if path.exists()]
     if not wrote:
