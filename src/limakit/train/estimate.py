@@ -22,7 +22,7 @@ from .measure import FORWARD, Disk, Speed, measure, measure_disk
 from .memory import GIB, free_bytes
 from .optimizer import bytes_per_parameter
 from .ranks import Ranks
-from .shape import Memory, Shape, memory, read_shape
+from .shape import Memory, Shape, memory, memory_between_steps, read_shape, row_bytes
 from .watch import refuse_missing
 
 FULL = 0.92  # of a device's memory: the rest goes to its driver and to gaps between tensors
@@ -39,7 +39,8 @@ class Counts:
     target_tokens: int
     rows: int
     room: int  # tokens the rows would hold if each were filled
-    longest_row: tuple[int, int]  # tokens, and target tokens
+    longest_row: tuple[int, ...]  # lengths of its documents
+    longest_targets: int  # the row's target tokens
     first_step: int  # tokens of the run's first step
 
     @property
@@ -65,16 +66,18 @@ def count(data: TrainingSet, spec: TrainSpec) -> Counts:
     """Counts of the planned run; the packing is the first epoch's."""
     budget = spec.pack_tokens or spec.max_tokens
     rows = [row for step in data.steps if step.epoch == 1 for row in step.rows]
-    sizes = [(sum(len(data.documents[i].ids) for i in row), sum(data.documents[i].target_tokens for i in row)) for row in rows]
+    sizes = [sum(len(data.documents[i].ids) for i in row) for row in rows]
+    longest = rows[max(range(len(rows)), key=lambda k: sizes[k])]
     return Counts(
         examples=len(data.documents),
         steps=len(data.steps),
         epochs=spec.epochs,
-        tokens=sum(size for size, _ in sizes),
+        tokens=sum(sizes),
         target_tokens=sum(document.target_tokens for document in data.documents),
         rows=len(rows),
-        room=sum(max(budget, size) if spec.pack else size for size, _ in sizes),
-        longest_row=max(sizes),
+        room=sum(max(budget, size) if spec.pack else size for size in sizes),
+        longest_row=tuple(len(data.documents[i].ids) for i in longest),
+        longest_targets=sum(data.documents[i].target_tokens for i in longest),
         first_step=sum(len(data.documents[i].ids) for i in data.steps[0].examples),
     )
 
@@ -186,15 +189,21 @@ def _show_counts(name: str, counts: Counts, data: TrainingSet) -> None:
 
 def _show_memory(shape: Shape, config: Any, recipe: Recipe, counts: Counts, where: str, room: int, devices: int) -> int:
     """Print memory by part, whether that fits into `room` bytes a device, and what would where it is close; returns what is needed."""
-    spec, trust = recipe.train, recipe.model.trust_remote_code
+    spec = recipe.train
+
+    rows_of: dict[str, tuple[int, int]] = {}  # running a model on shapes takes seconds, and some settings do not change it
 
     def needs(spec: TrainSpec, devices: int) -> Memory:
-        return memory(shape, config, spec, *counts.longest_row, devices, trust)
+        key = spec.model_dump_json(include={"precision", "weights", "recompute", "lora"})
+        if key not in rows_of:
+            rows_of[key] = row_bytes(config, spec, sum(counts.longest_row), counts.longest_targets, recipe.model.trust_remote_code)
+        blocks = where == "cpu" and spec.precision == "bfloat16" and spec.pack
+        return memory(shape, spec, counts.longest_row, rows_of[key], devices=devices, blocks=blocks)
 
     try:
         parts, known = needs(spec, devices), True
     except Exception as error:  # whatever a model's own code raises on tensors without values
-        parts, known = _without_rows(shape, spec, devices), False
+        parts, known = memory_between_steps(shape, spec, devices), False
         warn(f"activations are not in the estimate: its code does not run on shapes alone ({type(error).__name__})")
     names = {
         "weights": "weights" if spec.lora is None else "weights, frozen",
@@ -203,7 +212,7 @@ def _show_memory(shape: Shape, config: Any, recipe: Recipe, counts: Counts, wher
         "moments": f"moments of AdamW, {spec.moments}",
         "adapters": "adapters, their gradients and moments",
         "working": "16-bit copies and other working space" if devices == 1 else "layers gathered, and working space",
-        "activations": f"activations of a row of {counts.longest_row[0]:,} tokens" + (", recomputed" if spec.recompute else ""),
+        "activations": f"activations of a row of {sum(counts.longest_row):,} tokens" + (", recomputed" if spec.recompute else ""),
     }
     rows = [(title, f"{getattr(parts, part) / GIB:,.3f}") for part, title in names.items() if getattr(parts, part)]
     rows += [("together" if known else "together, without activations", f"{parts.total / GIB:,.3f}"), ("there is", f"{room / GIB:,.3f}")]
@@ -219,15 +228,6 @@ def _show_memory(shape: Shape, config: Any, recipe: Recipe, counts: Counts, wher
             [(name, f"{total / GIB:,.1f}", "yes" if total <= FULL * room else "no") for name, total in others],
         )
     return parts.total if fits else max(parts.total, room + 1)
-
-
-def _without_rows(shape: Shape, spec: TrainSpec, devices: int) -> Memory:
-    """Memory by part of what lies there between steps."""
-    if spec.lora is not None:
-        return Memory(shape.frozen_bytes(spec.lora, spec.precision) // devices, 0, 0, 0, 16 * shape.adapters(spec.lora) // devices, 0, 0)
-    each = bytes_per_parameter(spec)
-    n = shape.parameters // devices
-    return Memory(n * each.weights, n * each.remainder, n * each.gradients, n * each.moments, 0, 0, 0)
 
 
 def _show_disk(shape: Shape, spec: TrainSpec, counts: Counts) -> None:
@@ -248,7 +248,7 @@ def _show_time_here(
     """Measure with the real model, attached as `train` attaches it, or say why it was not measured."""
     started = time.perf_counter()
     try:
-        model = _attached(workspace, recipe, data, device)
+        model = attached(workspace, recipe, data, device)
     except LimakitError as error:
         if error.what.startswith("cannot load"):
             say(f"time: not measured, for the weights are not here ({error.what})")
@@ -271,7 +271,8 @@ def _show_time_here(
     say(f"memory at its peak on {where}: {speed.peak_bytes / GIB:,.2f} GiB" + (", Python included" if device.type == "cpu" else ""))
 
 
-def _attached(workspace: Workspace, recipe: Recipe, data: TrainingSet, device: torch.device) -> Any:
+def attached(workspace: Workspace, recipe: Recipe, data: TrainingSet, device: torch.device) -> Any:
+    """The model as `train` has it before its first step, from what is here already. Raises what loading and attaching raise."""
     if recipe.train.lora is None:
         model = load_base(workspace, recipe, device, local_only=True)
         give_eot(model, data.chat)

@@ -2,14 +2,16 @@
 
 What a row of tokens keeps is not derived from a formula but from the model's own code: its forward and backward pass run on fake tensors,
 which have shapes and no values, while every storage that is made and freed is counted. Of a deep model a few layers are run, for each
-adds the same. Attention counts as a fused kernel's: it keeps queries, keys, values, output and a number a query.
+adds the same. Attention counts as a fused kernel's: it keeps queries, keys, values, output and a number a query; blocks.py, on the CPU in bfloat16,
+keeps the attention weights besides.
 """
 
 from __future__ import annotations
 
 import copy
 import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,6 +47,7 @@ class Shape:
     tied: bool
     layers: int
     layer: int  # parameters of the largest decoder layer; 0 where there is no list of them
+    heads: int
     attention_width: int  # heads times their width
 
     def adapters(self, lora: LoraSpec | None) -> int:
@@ -107,6 +110,7 @@ def read_shape(config: Any, eot_id: int, trust_remote_code: bool = False) -> Sha
         tied=tied,
         layers=len(layers) or getattr(text, "num_hidden_layers", 0),
         layer=max((sum(p.numel() for p in layer.parameters()) for layer in layers), default=0),
+        heads=heads,
         attention_width=heads * (getattr(text, "head_dim", None) or width // heads),
     )
 
@@ -117,35 +121,41 @@ def _sizes(module: Any) -> tuple[int, int]:
 
 
 def memory(
-    shape: Shape, config: Any, spec: TrainSpec, tokens: int, targets: int, devices: int = 1, trust_remote_code: bool = False
+    shape: Shape, spec: TrainSpec, lengths: Sequence[int], row: tuple[int, int], *, devices: int = 1, blocks: bool = False
 ) -> Memory:
-    """Memory of a run on so many devices, by part, for rows of so many tokens and targets. Raises whatever the model's code raises where it does not
-    run on shapes alone.
+    """Memory of a run on so many devices, by part, for rows of documents of these lengths that take `row` (`row_bytes`). `blocks`: attention is
+    that of blocks.py.
 
     FSDP2 shards the first four parts. It gathers one layer while the one before is still there, in the computation's type, with a layer's
     gradients in it and once more in float32; embeddings and output layer stay gathered for the whole step.
     """
-    working, activations = row_bytes(config, spec, tokens, targets, trust_remote_code)
-    if spec.lora is not None:
-        low = 16 * shape.adapters(spec.lora)
-        frozen = shape.frozen_bytes(spec.lora, spec.precision)
-        whole = devices == 1 or spec.lora.base == "nf4"
-        return Memory(frozen if whole else frozen // devices, 0, 0, 0, low // devices, working, activations)
-    each = bytes_per_parameter(spec)
-    if devices > 1:
+    working, activations = row
+    if blocks:
+        activations += (1 if spec.recompute else shape.layers) * shape.heads * sum(length**2 for length in lengths)
+    if devices > 1 and spec.lora is None:
         wide = 2 if spec.precision == "bfloat16" else 4
         root = shape.parameters - shape.layers * shape.layer
         working = wide * (2 * shape.layer + root) + (wide + 4) * max(shape.layer, root)
-    weights, remainder, gradients, moments = (
-        shape.parameters * n // devices for n in (each.weights, each.remainder, each.gradients, each.moments)
+    return replace(memory_between_steps(shape, spec, devices), working=working, activations=activations)
+
+
+def memory_between_steps(shape: Shape, spec: TrainSpec, devices: int = 1) -> Memory:
+    """As `memory`, of what lies there whatever is computed. Weights in 4 bits are whole on every device."""
+    if spec.lora is not None:
+        frozen = shape.frozen_bytes(spec.lora, spec.precision) // (1 if spec.lora.base == "nf4" else devices)
+        return Memory(frozen, 0, 0, 0, 16 * shape.adapters(spec.lora) // devices, 0, 0)
+    each = bytes_per_parameter(spec)
+    n = shape.parameters
+    return Memory(
+        n * each.weights // devices, n * each.remainder // devices, n * each.gradients // devices, n * each.moments // devices, 0, 0, 0
     )
-    return Memory(weights, remainder, gradients, moments, 0, working, activations)
 
 
 def row_bytes(config: Any, spec: TrainSpec, tokens: int, targets: int, trust_remote_code: bool = False) -> tuple[int, int]:
     """What a row's forward and backward pass take at their peak beside weights and gradients: (whatever the row's length, for its tokens).
 
-    Run at this length and at half of it: what does not shrink belongs to the weights.
+    Run at this length and at half of it: what does not shrink belongs to the weights. Raises whatever the model's code raises where it does not
+    run on shapes alone.
     """
     text = config.get_text_config()
     deep = text.num_hidden_layers
