@@ -445,7 +445,10 @@ def main() -> None:
             )  # what fails before the ranks have met fails in each of them: the first on each machine tells it and ends the others
         else:
             print("\n".join(visible(line) for line in f"limakit: {rank}{_message(error)}".split("\n")), file=sys.stderr, flush=True)
-        sys.exit(getattr(error, "exit_code", 1))
+        code = getattr(error, "exit_code", 1)
+        if rank:
+            os._exit(code)  # at once: an orderly end takes seconds, may wait for the other ranks, and torchrun would see them end first
+        sys.exit(code)
 
 
 def _message(error: Exception) -> str:

@@ -128,7 +128,7 @@ def joined(device: Device) -> Iterator[Ranks]:
         over.set()
         if not _tell(ranks, error):
             time.sleep(GRACE)
-            raise SystemExit(1) from None
+            os._exit(1)
         told = _gone(error) if _lost(error) else error
         if ranks.first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
             time.sleep(GRACE)  # the store is in this process: the others have to read there that it failed
