@@ -114,7 +114,7 @@ def _put(model: Any, key: str, tensor: torch.Tensor, shape: torch.Size, dtype: t
         packed.bias = module.bias  # filled already, or to be filled
         model.set_submodule(path, packed)
     elif leaf in module._parameters:
-        module._parameters[leaf] = nn.Parameter(tensor.to(dtype), requires_grad=False)
+        module._parameters[leaf] = nn.Parameter(tensor.to(dtype, copy=True), requires_grad=False)  # not a view of the file
     else:
         module._buffers[leaf] = tensor
 

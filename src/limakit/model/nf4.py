@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 BLOCK, SCALE_BLOCK = 64, 256
 BITS = 4 + 8 / BLOCK + 32 / (BLOCK * SCALE_BLOCK)
+CHUNK = {"cpu": 2**18, "cuda": 2**26}  # weights that are float32 at a time: those a core's cache holds; those that fill a GPU
 # the paper's appendix E
 VALUES = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
@@ -35,20 +36,27 @@ def _values(device: torch.device) -> torch.Tensor:
 
 @cache
 def _pairs(device: torch.device) -> torch.Tensor:
-    """What each byte of two codes stands for, the first in its high half. [256, 2]"""
+    """What each byte of two codes stands for, the first in its high half: two float32, held as one int64 to be looked up at once. [256]"""
     values_16 = _values(device)
-    return torch.stack([values_16.repeat_interleave(16), values_16.repeat(16)], dim=1)
+    return torch.stack([values_16.repeat_interleave(16), values_16.repeat(16)], dim=1).view(torch.int64).flatten()
 
 
-@cache
-def _scale_values(device: torch.device) -> torch.Tensor:
+def _scale_steps() -> tuple[float, ...]:
     """The 256 values of an 8-bit scale: a decimal exponent of unary length, the bits that are left a fraction (Dettmers 2016, "dynamic tree")."""
     values = [0.0, 1.0]
     for exponent in range(7):
         edges = torch.linspace(0.1, 1, 2**exponent + 1, dtype=torch.float32)
         middles = (10.0 ** (exponent - 6) * ((edges[:-1] + edges[1:]) / 2)).tolist()
         values += middles + [-middle for middle in middles]
-    return torch.tensor(sorted(values), device=device)
+    return tuple(sorted(values))
+
+
+SCALE_VALUES = _scale_steps()
+
+
+@cache
+def _scale_values(device: torch.device) -> torch.Tensor:
+    return torch.tensor(SCALE_VALUES, device=device)
 
 
 @dataclass(frozen=True)
@@ -91,15 +99,19 @@ def _nearest(blocks_NB: torch.Tensor, sizes_N: torch.Tensor, values: torch.Tenso
 def dequantise(packed: Packed, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """The weight that `packed` stands for: computed in float32, then rounded to `dtype`.
 
-    A few passes over memory. On CUDA one fused kernel would read 4 bits and write 16 where these move about 20 bytes a weight: the place for
-    Triton, should long rows not hide it behind their matrix products.
+    A few passes over memory, CHUNK weights at a time. On CUDA one fused kernel would read 4 bits and write 16 where these move about 22 bytes a
+    weight: the place for Triton, should long rows not hide it behind their matrix products.
     """
     device = packed.codes.device
-    scales_S = F.embedding(packed.scales.int(), _scale_values(device)[:, None])[:, 0]
-    sizes_S = packed.scale_sizes.repeat_interleave(SCALE_BLOCK)[: len(scales_S)]
-    largest_N = scales_S * sizes_S + packed.scale_mean
-    values_NB = F.embedding(packed.codes.int(), _pairs(device)).view(-1, BLOCK)
-    return (values_NB * largest_N[:, None]).to(dtype).flatten()[: math.prod(shape)].view(shape)
+    scales_N = _scale_values(device).index_select(0, packed.scales.int())
+    largest_N = scales_N * packed.scale_sizes.repeat_interleave(SCALE_BLOCK)[: len(scales_N)] + packed.scale_mean
+    weight_NB = torch.empty(len(largest_N), BLOCK, dtype=dtype, device=device)
+    size = CHUNK.get(device.type, CHUNK["cuda"])
+    chunks = (packed.codes.split(size // 2), largest_N.split(size // BLOCK), weight_NB.split(size // BLOCK))
+    for codes, largest, weight in zip(*chunks, strict=True):
+        values_CB = _pairs(device).index_select(0, codes.int()).view(torch.float32).view(-1, BLOCK)
+        torch.mul(values_CB, largest[:, None], out=weight)
+    return weight_NB.flatten()[: math.prod(shape)].view(shape)
 
 
 class _FrozenLinear(torch.autograd.Function):
