@@ -119,7 +119,7 @@ def test_other_settings_or_data_are_refused_and_named(finished, tmp_path):
 def test_an_unreadable_checkpoint_is_one_message(finished, tmp_path):
     folder = copy(finished, tmp_path)
     leave_as_killed(folder, "in step 5")
-    weights, state = folder / "runs/tiny/epochs/01/model.safetensors", folder / "runs/tiny/resume/01/optimizer.safetensors"
+    weights, state = folder / "runs/tiny/epochs/01/model.safetensors", folder / "runs/tiny/resume/01/optimizer-00000-000.safetensors"
     for path in (weights, state):
         good = path.read_bytes()
         os.truncate(path, 3000)

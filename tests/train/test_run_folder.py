@@ -31,7 +31,7 @@ def test_a_start_that_failed_binds_nobody(finished, tmp_path):
     folder = copy(finished, tmp_path)
     edit(folder, "[train]", "[train]\nclip_norm = 1e-30")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limakit.train.update.math.isfinite", lambda x: False)
+        patch.setattr("limakit.train.alarm.math.isfinite", lambda x: False)
         with pytest.raises(LimakitError, match="step 1: the loss"):
             run(folder)
     assert (folder / "runs/tiny/run.json").exists()
@@ -59,7 +59,7 @@ SPOILT = {
     "the log of a finished run": ("finished", "log.jsonl", r"log.jsonl: has \d readable rows"),
     "the epoch to go on from": ("in step 8", "epochs/02/model.safetensors", "epochs/02/model.safetensors: is damaged"),
     "its configuration": ("in step 8", "epochs/02/config.json", "epochs/02/config.json: is damaged"),
-    "its optimiser's state": ("in step 8", "resume/02/optimizer.safetensors", "resume/02/optimizer.safetensors: is damaged"),
+    "its optimiser's state": ("in step 8", "resume/02/optimizer-00000-000.safetensors", "resume/02/optimizer-00000-000.safetensors: is damaged"),
     "an earlier epoch": ("in step 8", "epochs/01/model.safetensors", "epochs/01/model.safetensors: is damaged"),
     "the log of a killed run": ("in step 8", "log.jsonl", r"log.jsonl: has \d readable rows"),
 }
