@@ -17,7 +17,7 @@ import pytest
 import torch
 from runs import leave_as_killed, rows, run, tree
 from safetensors.torch import load_file
-from tiny import make_model, make_workspace, save_base
+from tiny import FAMILIES, make_model, make_workspace, save_base
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -334,6 +334,16 @@ def test_bases_it_cannot_train_beside_are_one_message(tmp_path):
     with pytest.raises(UsageError, match="'wq'"):
         run(folder)
     assert not (folder / "runs/tiny/epochs").exists()
+
+
+def test_where_peft_alone_would_answer_otherwise_the_run_says_so(tmp_path, monkeypatch, capsys):
+    """peft's layer with a trained row drops the output layer's bias (0.21); merged, or loaded by limakit, it is there."""
+    monkeypatch.setitem(FAMILIES, "phi", FAMILIES["llama"])
+    base = save_base(tmp_path / "base", family="phi", max_position_embeddings=128)
+    run(workspace(tmp_path, base=base, epochs=1, examples=4, **{"lora.save": "apart"}))
+    assert "has a bias, which peft leaves out" in capsys.readouterr().err
+    run(workspace(tmp_path / "2", base=base, epochs=1, examples=4))
+    assert "peft" not in capsys.readouterr().err
 
 
 def test_without_peft_the_extra_is_named(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ from ..model.load import empty_causal_lm, load_causal_lm
 from ..model.load_nf4 import load_nf4
 from ..model.nf4 import NF4Linear, linear_layers
 from ..model.save import rust_io_errors, save_model
+from ..progress import warn
 from ..recipe import LoraSpec, Recipe, TrainSpec
 from ..workspace import Workspace
 from .ranks import CPU, Ranks
@@ -116,6 +117,10 @@ def load_adapted(
 
     alone = ranks.size == 1
     adapted = load(ranks.device) if alone else shard_out(lambda: load(CPU), shell, ranks, kind=spec.shard, precision=spec.precision)
+    if lora.save == "apart" and getattr(adapted.get_output_embeddings(), "bias", None) is not None:
+        warn(
+            f"{model.base}: its output layer has a bias, which peft leaves out beside a trained row; load the adapter with limakit, or merge it first"
+        )
     held: Literal["float32", "bfloat16", "nf4"] = "nf4" if lora.base == "nf4" else spec.precision
     return Adapted(
         adapted,
