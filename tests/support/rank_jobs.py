@@ -278,3 +278,27 @@ def train(folder: str, rank: int = 0, step: int = 0, how: str = "") -> list:
     if how == "load" and os.environ["RANK"] == str(rank):
         loop.load_base = lambda *_a, **_k: (_ for _ in ()).throw(LimakitError("cannot load the model: damaged", where="base"))
     return [str(path) for path in loop.train(workspace, read_recipe(workspace.recipe_path))]
+
+
+def attached(compiled: bool, recomputed: bool) -> dict:
+    """Gradients of a sharded model whose layers are compiled (without machine code), run again in the backward pass, or both, beside one process's."""
+    from limakit.train.compiled import compile_layers
+    from limakit.train.recompute import recompute_layers
+
+    with joined("cpu") as ranks:
+        plain = make_model("llama")
+        docs = documents(6)
+        model = sharded(plain, ranks)
+        attach_packing(plain, longest=40), attach_packing(model, longest=40)
+        lengths = [len(document.ids) for document in docs]
+        [alone] = plan_steps(lengths, epochs=1, batch_examples=6, budget=64, pack=True, seed=0)
+        [shared] = plan_steps(lengths, epochs=1, batch_examples=6, budget=64, pack=True, seed=0, rank=ranks.rank, ranks=ranks.size)
+        expected_loss = add_gradients(plain.train(), docs, alone, packed=True)
+        if compiled:
+            compile_layers(model, "eager")
+        if recomputed:
+            recompute_layers(model)
+        loss = add_gradients(model.train(), docs, shared, packed=True, ranks=ranks)
+        expected = {name: p.grad for name, p in plain.named_parameters()}
+        got = {name: p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for name, p in model.named_parameters()}
+        return {"loss": abs(loss - expected_loss), "worst": distance(got, expected)}

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from crowd import Crowd
 from families import ROW, loss_and_gradients, make
 from runs import copy as copy_of
 from runs import edit, rows, run, tree
@@ -125,3 +126,10 @@ def test_recompute_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(LimakitError, match="no known form"):
         run(folder)
     assert not (folder / "runs/tiny/epochs").exists()
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_over_several_ranks(tmp_path, compiled):
+    """Under FSDP, whose hooks gather a layer's weights before its forward and again before its backward pass."""
+    for answer in Crowd(tmp_path, 2, "attached", compiled, True).answers():
+        assert answer["loss"] < 1e-6 and answer["worst"] < 1e-6
