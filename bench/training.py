@@ -136,6 +136,7 @@ def trl(documents: Sequence[Document], batch: int, folder: str, **settings: Any)
     trainer = SFTTrainer(
         model=make_model(), args=config, train_dataset=Dataset.from_list(rows), processing_class=NoTokenizer(), callbacks=[watch]
     )
+    trainer.remove_callback(transformers.PrinterCallback)
     tokens = sum(len(d.ids) for d in documents)
 
     def work() -> float:
