@@ -107,6 +107,18 @@ def test_with_recomputing_the_masks_are_the_same(model, backend):
     assert_close(got, expected)
 
 
+def test_dropout_acts_though_a_model_without_it_was_compiled_before(backend):
+    """Dynamo keeps graphs by code, not by model, and does not look at hooks."""
+    losses = []
+    for p in (0.0, 0.5):
+        model = make("llama")
+        attach_residual_dropout(model, p)
+        attach_packing(model, longest=20)
+        compile_layers(model.train(), backend)
+        losses.append(float(loss_and_gradients(model, [[5] * 9, [6] * 7], True)[0]))
+    assert losses[0] != losses[1]
+
+
 def test_between_epochs_nothing_is_compiled(model, backend):
     compile_layers(model, backend)
     with eagerly(True), torch.no_grad():

@@ -18,7 +18,8 @@ def attach(model: Any, spec: TrainSpec, longest: int) -> NativeRates:
     document to come.
 
     The model has its new EOT and its adapters already, and is sharded where several ranks train it: what is checked here is the model that is
-    trained. What is compiled and run again is a layer's forward, and FSDP gathers the layer's weights outside that. Compiling comes first, so that recomputing runs the compiled layer: the same code, hence the same masks.
+    trained. What is compiled and run again is a layer's forward, and FSDP gathers the layer's weights outside that. Compiling comes first, so that
+    recomputing runs the compiled layer: the same code, hence the same masks.
 
     Returns the rates of the base's own config, with which it is saved. Raises LimakitError, naming the model, for a family that one of them
     cannot be done to.

@@ -33,6 +33,7 @@ def compile_layers(model: Any, backend: str = "inductor") -> None:
         raise LimakitError(what, where=model_name(model), remedy="set compile = false under [train]")
     _leave_attention_alone()
     shapes.use_duck_shape = False
+    torch.compiler.reset()  # a graph of another model in this process would be taken for this one's: hooks, dropout's too, are not looked at
     for layer in layers:
         layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
 
