@@ -6,7 +6,8 @@ One LLaMA of 6.84 million parameters (width 256, 6 layers, 4 heads, MLP of 688, 
 made-up tokens whose prompts and responses are as long as LIMA's (paper, Table 1: by source, scattered around its means; 2,048 tokens at most).
 All see the same 64 examples in two steps of 32 and are counted by the same real tokens, padding not among them.
 
-    ours     take_step as `limakit train` takes it: packed rows of 2,048 tokens, residual dropout 0.3, clipping, float32 AdamW, bfloat16
+    ours     take_step as `limakit train` takes it: packed rows of 2,048 tokens, residual dropout 0.3, clipping, float32 AdamW, computing in bfloat16;
+             with float32 weights or with the same in two halves (weights = "split"), whichever is quicker
     default  TRL as it comes: bfloat16, gradient checkpointing, 4 examples a batch, 8 batches a step
     best     TRL as it is quickest here: one example a batch (so nothing is padded), 32 a step, examples grouped by length, no checkpointing
     limit    the stock model alone: forward, backward and step over dense rows of 700 tokens, the quickest of autocast and bfloat16 weights, SDPA and
@@ -28,7 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -77,11 +78,11 @@ Work = Callable[[], float]  # runs once; real tokens per second
 clock = time.perf_counter  # --cpu-time: time.process_time
 
 
-def ours(documents: Sequence[Document]) -> Work:
-    spec = TrainSpec(precision="bfloat16", residual_dropout=0.3, max_tokens=LONGEST)
+def ours(documents: Sequence[Document], weights: Literal["float32", "split"]) -> Work:
+    spec = TrainSpec(precision="bfloat16", weights=weights, residual_dropout=0.3, max_tokens=LONGEST)
     model = make_model()
     attach(model, spec, max(len(d.ids) for d in documents))
-    optimizer = make_optimizer(model, spec.betas, spec.weight_decay)
+    optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=weights)
     steps = plan_steps(
         [len(d.ids) for d in documents], epochs=1, batch_examples=BATCH, budget=spec.pack_tokens or spec.max_tokens, pack=True, seed=1
     )
@@ -201,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         contenders = {
-            "ours": {"packed rows": ours(documents)},
+            "ours": {"float32 weights": ours(documents, "float32"), "split weights": ours(documents, "split")},
             "default": {"batch 4 x 8": trl(documents, 4, folder)},
             "best": {
                 "batch 1 x 32, by length": trl(
