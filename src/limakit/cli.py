@@ -270,6 +270,8 @@ def train(
 
         show_example(workspace, settings, example)
         return
+    # packed rows differ in length: without this CUDA's memory is cut into pieces that fit none of the next ones. Read when torch is imported
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     from .generate.dev import each_epoch
     from .train.loop import train as run
 
