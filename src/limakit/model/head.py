@@ -117,13 +117,13 @@ def loss_head(model: Any) -> LossHead | None:
 def attach_loss_head(model: Any) -> bool:
     """Let the model's output layer answer with the loss, in place, where that is shown to change nothing; says whether it is.
 
-    Not where the output layer is not a plain linear one, the forward takes no `logits_to_keep`, or the model does more to its logits: then loss
+    Not where the output layer is not a plain linear one or a hook changes what it gives (an adapter's row of EOT), the forward takes no `logits_to_keep`, or the model does more to its logits: then loss
     or gradients of a short made-up text differ, and the model stays as it was.
     """
     from .loss import row_loss, takes_positions  # loss.py calls what stands here
 
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or "forward" in vars(head) or not takes_positions(model):
+    if type(head) is not nn.Linear or "forward" in vars(head) or head._forward_hooks or not takes_positions(model):
         return False
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(head.weight.shape[0], (PROBED,), generator=draw).tolist()

@@ -210,6 +210,8 @@ def _give_eot_rows(model: Any, eot_id: int) -> None:
         return torch.where((inputs[0] == eot_id)[..., None], row_1D.to(output.dtype), output)
 
     def in_output(module: Any, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        if output.ndim != inputs[0].ndim:
+            raise RuntimeError("the output layer gives something other than logits")
         row_1D = getattr(embedding if tied else module, EOT_ROW)
         bias = None if module.bias is None else module.bias[eot_id : eot_id + 1].to(inputs[0].dtype)
         output[..., eot_id : eot_id + 1] = F.linear(inputs[0], row_1D.to(inputs[0].dtype), bias)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
@@ -128,6 +129,8 @@ def make_optimizer(
         raise LimakitError("the weights to train must be float32: at lr 1e-5 most updates vanish in 16 bits")
     remainders = split_weights(model) if weights == "split" else {}
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if isinstance(model, FSDPModule) and not all(isinstance(p, DTensor) for p in parameters):
+        raise RuntimeError("weights are gathered (a forward pass did not end): an optimiser of them would never see a gradient")
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
