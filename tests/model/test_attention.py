@@ -8,7 +8,8 @@ import torch
 from tiny import make_model
 
 from limakit.errors import LimakitError
-from limakit.model.attention import PACKED, attach_packing, row_inputs
+from limakit.model import attention
+from limakit.model.attention import PACKED, VARLEN, attach_packing, row_inputs
 from limakit.model.load import load_causal_lm
 
 PACKABLE = ("llama", "mistral", "qwen2", "gpt2", "gpt_neox", "opt", "gemma2", "gemma3_text", "olmo2")
@@ -96,3 +97,49 @@ def test_bfloat16_computation_packs_too():
     model = make_model("llama")
     attach_packing(model, "bfloat16", longest=12)
     assert model.dtype == torch.float32
+
+
+def varlen_211(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)):
+    """As torch 2.11 has it, by signature; computed by SDPA."""
+    assert query.shape == key.shape == value.shape and cu_seq_q is cu_seq_k and window_size == (-1, 0) and return_aux is None
+    given = {"cu_seq_lens_q": cu_seq_q, "scaling": scale}
+    return attention.packed_attention(None, *(x.transpose(0, 1)[None] for x in (query, key, value)), None, **given)[0][0]
+
+
+@pytest.fixture
+def for_varlen(monkeypatch):
+    """This machine taken for one with a GPU, and torch for 2.11."""
+    monkeypatch.setattr(attention, "_is_for_varlen", lambda device, precision: precision == "bfloat16")
+    monkeypatch.setattr(attention, "varlen_attn", varlen_211)
+    monkeypatch.setattr(attention, "VARLEN_GROUPS", False)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_varlen_kernel_of_torch_2_11_serves_grouped_heads_too(for_varlen, family, capsys):
+    """It has no `enable_gqa`: keys and values are repeated for it, and their gradients are those of the others."""
+    ids, found = torch.tensor([[5, 6, 7, 8, 9, 20, 21, 22, 30]]), {}
+    for implementation in (VARLEN, PACKED):
+        model = make_model(family).eval()
+        attach_packing(model, "bfloat16", longest=12)
+        assert model.config._attn_implementation == VARLEN and capsys.readouterr().err == ""
+        model.set_attn_implementation(implementation)
+        logits_LV = model(input_ids=ids, **row_inputs([5, 3, 1], torch.device("cpu"))).logits[0]
+        logits_LV.square().sum().backward()
+        found[implementation] = [logits_LV.detach(), *(p.grad for p in model.parameters())]
+    for ours, theirs in zip(found[VARLEN], found[PACKED], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_it_is_said_why_the_varlen_kernel_is_not_taken(for_varlen, monkeypatch, capsys):
+    for family, reason in (("gemma2", "soft-capped scores, which torch's varlen kernel does not compute"), ("llama", "only for GPUs")):
+        if family == "llama":
+            monkeypatch.setattr(attention, "varlen_attn", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("only for GPUs\nat line 7")))
+        model = make_model(family)
+        attach_packing(model, "bfloat16", longest=12)
+        said = capsys.readouterr().err
+        assert model.config._attn_implementation == PACKED and said.count("note: ") == 1 and family in said and reason in said
+    monkeypatch.setattr(attention, "varlen_attn", None)
+    attach_packing(make_model("llama"), "bfloat16", longest=12)
+    assert "built without it" in capsys.readouterr().err
+    attach_packing(make_model("llama"), "float32", longest=12)
+    assert capsys.readouterr().err == ""  # where it could not serve anyway

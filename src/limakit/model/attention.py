@@ -2,8 +2,8 @@
 
 transformers lets a named function stand in for attention and hands it the keyword arguments of the model's forward. Ours reads the
 documents' boundaries from `cu_seq_lens_q` and attends document by document, so a row costs what its documents cost apart: torch's varlen
-kernel on CUDA in half precision, blocks of our own on the CPU in bfloat16 (blocks.py), else one SDPA call a document. Whether a model really passes the boundaries on is not assumed
-but checked when packing is attached.
+kernel on CUDA in half precision, blocks of our own on the CPU in bfloat16 (blocks.py), else one SDPA call a document. Whether a model really
+passes the boundaries on is not assumed but checked when packing is attached.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 
 from ..errors import LimakitError
+from ..progress import warn
 from .blocks import block_attention
 from .scores import scored_attention
 
@@ -32,6 +33,8 @@ try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # built without it
     varlen_attn = None
+# torch 2.11's wants as many heads of keys and values as of queries
+VARLEN_GROUPS = varlen_attn is not None and "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def packed_attention(
@@ -55,7 +58,7 @@ def packed_attention(
     `cu_seq_lens_q` holds the documents' boundaries (0, end of the first, ...); without it the row is one document.
     Soft-capped scores and attention sinks, for which SDPA has no place, are computed by `scored_attention`; additive biases are refused.
     """
-    _refuse(position_bias=position_bias)
+    _refuse("packed attention", position_bias=position_bias)
     bounds = cu_seq_lens_q.tolist() if cu_seq_lens_q is not None else [0, query_BHLD.shape[2]]
     lengths = [end - start for start, end in pairwise(bounds)]
     windowed = sliding_window is not None and max(lengths) > sliding_window
@@ -97,21 +100,24 @@ def varlen_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """As `packed_attention`, in one call of torch's varlen kernel (CUDA, half precision)."""
-    _refuse(softcap=softcap, sinks=s_aux, position_bias=position_bias)
+    _refuse("torch's varlen kernel", softcap=softcap, sinks=s_aux, position_bias=position_bias)
     length = query_BHLD.shape[2]
     cu = cu_seq_lens_q if cu_seq_lens_q is not None else torch.tensor([0, length], dtype=torch.int32, device=query_BHLD.device)
     q_LHD, k_LHD, v_LHD = (x[0].transpose(0, 1).to(value_BHLD.dtype) for x in (query_BHLD, key_BHLD, value_BHLD))
     longest = max_length_q or length
     window = (sliding_window - 1 if sliding_window else -1, 0)  # (tokens to the left, to the right)
-    grouped = query_BHLD.shape[1] != key_BHLD.shape[1]
-    out_LHD = varlen_attn(q_LHD, k_LHD, v_LHD, cu, cu, longest, longest, scale=scaling, window_size=window, enable_gqa=grouped)
+    groups = query_BHLD.shape[1] // key_BHLD.shape[1]
+    if groups > 1 and not VARLEN_GROUPS:
+        k_LHD, v_LHD = (x.repeat_interleave(groups, dim=1) for x in (k_LHD, v_LHD))
+    more = {"enable_gqa": groups > 1} if VARLEN_GROUPS else {}
+    out_LHD = varlen_attn(q_LHD, k_LHD, v_LHD, cu, cu, longest, longest, scale=scaling, window_size=window, **more)
     return out_LHD[None], None
 
 
-def _refuse(*, softcap: float | None = None, sinks: torch.Tensor | None = None, position_bias: torch.Tensor | None = None) -> None:
+def _refuse(by: str, *, softcap: float | None = None, sinks: torch.Tensor | None = None, position_bias: torch.Tensor | None = None) -> None:
     for name, value in (("soft-capped scores", softcap), ("attention sinks", sinks), ("position biases", position_bias)):
         if value is not None:
-            raise LimakitError(f"its attention has {name}, which packed attention does not compute", remedy=NO_PACKING)
+            raise LimakitError(f"its attention has {name}, which {by} does not compute", remedy=NO_PACKING)
 
 
 def _window_mask(length: int, window: int, device: torch.device) -> torch.Tensor:
@@ -167,7 +173,8 @@ def attach_packing(model: Any, precision: str = "float32", *, longest: int) -> N
 
     `longest` is the number of tokens of the longest document to come: one as long is among the documents of the check, for some models attend
     or rotate in another way beyond a length. Apart runs under the attention the model came with. Raises LimakitError, naming the model,
-    where the logits differ or where the model cannot take the documents' boundaries; the model is then left as it was.
+    where the logits differ or where the model cannot take the documents' boundaries; the model is then left as it was. Where the varlen kernel
+    could serve and does not, a warning says why: each document is then a call, which is slower.
     """
     device = next(model.parameters()).device
     own = model.config._attn_implementation
@@ -175,13 +182,22 @@ def attach_packing(model: Any, precision: str = "float32", *, longest: int) -> N
     if chunk and longest > chunk:
         what = f"its attention works in chunks of {chunk} tokens (attention_chunk_size), packed attention does not; the longest document has {longest}"
         raise LimakitError(what, where=model_name(model), remedy=NO_PACKING)
-    kernel = device.type == "cuda" and precision == "bfloat16" and varlen_attn is not None
-    for implementation in (VARLEN, PACKED) if kernel else (PACKED,):
-        problem = _packing_problem(model, implementation, precision, longest)
-        if problem is None:
+    slower = None  # why the varlen kernel is not taken
+    if _is_for_varlen(device, precision):
+        slower = _packing_problem(model, VARLEN, precision, longest) if varlen_attn is not None else "this PyTorch was built without it"
+        if slower is None:
             return
         model.set_attn_implementation(own)
-    raise LimakitError(str(problem), where=model_name(model), remedy=NO_PACKING)
+    problem = _packing_problem(model, PACKED, precision, longest)
+    if problem is not None:
+        model.set_attn_implementation(own)
+        raise LimakitError(problem, where=model_name(model), remedy=NO_PACKING)
+    if slower is not None:
+        warn(f"{model_name(model)}: its packed rows are slower than they could be, without torch's varlen kernel: {slower}")
+
+
+def _is_for_varlen(device: torch.device, precision: str) -> bool:
+    return device.type == "cuda" and precision == "bfloat16"
 
 
 def _packing_problem(model: Any, implementation: str, precision: str, longest: int) -> str | None:
