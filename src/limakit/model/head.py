@@ -22,6 +22,8 @@ from torch.autograd.function import once_differentiable
 
 # logits in a chunk: 8 MB in float32 on the CPU, near what its caches hold; 512 MB on CUDA, where smaller ones starve the matrix products
 CHUNK = {"cpu": 2**21, "cuda": 2**27}
+# the vocabulary is padded to a multiple of this: with EOT LLaMA's has 32,001 tokens, and tensor cores want rows of logits that begin at 16 bytes
+MULTIPLE = {"cuda": 64}
 PROBED = 6  # tokens
 
 
@@ -33,7 +35,9 @@ class HeadLoss(torch.autograd.Function):
         ctx: Any, h_TD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, target_T: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
         wants_h, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        w_VD, b_V = weight_VD.to(dtype), bias_V.to(dtype) if bias_V is not None else None
+        tokens, multiple = len(weight_VD), MULTIPLE.get(h_TD.device.type, 1)
+        padded = -(-tokens // multiple) * multiple  # V from here on
+        w_VD, b_V = _padded(weight_VD, padded, dtype), _padded(bias_V, padded, dtype) if bias_V is not None else None
         wide = torch.promote_types(dtype, torch.float32)
         loss = torch.zeros((), dtype=wide, device=h_TD.device)
         dh_TD = torch.empty_like(h_TD) if wants_h else None
@@ -52,6 +56,7 @@ class HeadLoss(torch.autograd.Function):
             else:
                 torch.addmm(b_V, h_CD, w_VD.T, out=logits_CV)
             wide_CV.copy_(logits_CV)
+            wide_CV[:, tokens:] = -torch.inf  # the padding: probability 0, hence no gradient either
             picked_C1, largest_C1 = wide_CV.gather(1, target_C1), wide_CV.amax(1, keepdim=True)
             torch.softmax(wide_CV, 1, out=p_CV)
             # the log of the sum of exponentials, from the largest probability: that one is never too small for a logarithm
@@ -66,13 +71,22 @@ class HeadLoss(torch.autograd.Function):
                 dh_TD[start : start + rows] = g_CV @ w_VD
             if dw_VD is not None:
                 dw_VD += g_CV.T @ h_CD
-        ctx.gradients = dh_TD, dw_VD, db_V
+        ctx.gradients = dh_TD, *(g[:tokens] if g is not None else None for g in (dw_VD, db_V))
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         return *(g.mul_(gradients[0]) if g is not None else None for g in ctx.gradients), None, None
+
+
+def _padded(values: torch.Tensor, rows: int, dtype: torch.dtype) -> torch.Tensor:
+    """In that type, with rows of zeros up to so many."""
+    if len(values) == rows:
+        return values.to(dtype)
+    made = values.new_zeros(rows, *values.shape[1:], dtype=dtype)
+    made[: len(values)] = values
+    return made
 
 
 def head_loss(h_TD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, target_T: torch.Tensor) -> torch.Tensor:
