@@ -84,7 +84,9 @@ def make_layer(dtype: torch.dtype = torch.float32) -> tuple[NF4Linear, torch.Ten
 
 def test_the_layer_is_that_of_its_weight_and_keeps_nothing_dequantised():
     layer, weight_OI = make_layer()
-    held = sum(buffer.nbytes for buffer in layer.buffers())
+    held = sum(
+        tensor.nbytes for name, tensor in layer.state_dict().items() if name != "bias"
+    )  # the tables to look up in are shared by all layers
     assert held == pytest.approx(96 * 160 * BITS / 8, rel=0.01) and not any(p.requires_grad for p in layer.parameters())
     x = random_weight(2, 7, 96, seed=1).requires_grad_()
     kept: list[torch.Tensor] = []
@@ -213,3 +215,14 @@ def test_tied_weights_stay_tied(tmp_path):
     base = save_base(tmp_path / "base", tie_word_embeddings=True)
     model = load_nf4(str(base), device="cpu")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_compiled_it_is_one_graph_and_the_same(tmp_path):
+    layer, _ = make_layer()
+    x = random_weight(7, 96, seed=1).requires_grad_()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
+    for length in (7, 5):
+        y, expected = compiled(x[:length]), layer(x[:length])
+        assert torch.allclose(y, expected, atol=1e-6)
+        [one], [two] = (torch.autograd.grad(each.square().sum(), x) for each in (y, expected))
+        assert torch.allclose(one, two, atol=1e-6)

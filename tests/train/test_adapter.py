@@ -274,6 +274,9 @@ def test_families_whole_runs(family, kind, tmp_path):
     base = save_base(tmp_path / "base", family=family, **context)
     folder = workspace(tmp_path, base=base, epochs=1, examples=8, **{"lora.base": kind, "lora.save": "apart"})
     run(folder)
+    again = workspace(tmp_path / "recomputed", base=base, epochs=1, examples=8, recompute=True, **{"lora.base": kind, "lora.save": "apart"})
+    run(again)
+    assert rows(again) == rows(folder)
     model = load_causal_lm(str(final(folder)), device="cpu")
     assert model.get_input_embeddings().weight.shape[0] == 421 and torch.isfinite(logits(model)).all()
 

@@ -61,12 +61,17 @@ def _scale_values(device: torch.device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Packed:
-    """A weight in 4 bits. `codes`: two to a byte; `scales`: 8 bits a block; `scale_sizes`: float32 for 256 scales; `scale_mean`: a float32."""
+    """A weight in 4 bits. `codes`: two to a byte; `scales`: 8 bits a block; `scale_sizes`: float32 for 256 scales; `scale_mean`: a float32.
+
+    `pairs` and `steps` are what codes and scales are looked up in, the same for every weight: at hand here, for a compiler does not find them elsewhere.
+    """
 
     codes: torch.Tensor
     scales: torch.Tensor
     scale_sizes: torch.Tensor
     scale_mean: torch.Tensor
+    pairs: torch.Tensor
+    steps: torch.Tensor
 
 
 def quantise(weight: torch.Tensor) -> Packed:
@@ -81,7 +86,8 @@ def quantise(weight: torch.Tensor) -> Packed:
     sizes_S = rest_SB.abs().amax(dim=1)
     scales = _nearest(rest_SB, sizes_S, _scale_values(weight.device)).flatten()[: len(largest_N)]
     pairs = codes_NB.view(-1, 2)
-    return Packed(pairs[:, 0] << 4 | pairs[:, 1], scales.clone(), sizes_S, mean)
+    device = weight.device
+    return Packed(pairs[:, 0] << 4 | pairs[:, 1], scales.clone(), sizes_S, mean, _pairs(device), _scale_values(device))
 
 
 def _blocks(flat: torch.Tensor, size: int) -> torch.Tensor:
@@ -103,13 +109,13 @@ def dequantise(packed: Packed, shape: torch.Size | tuple[int, ...], dtype: torch
     weight: the place for Triton, should long rows not hide it behind their matrix products.
     """
     device = packed.codes.device
-    scales_N = _scale_values(device).index_select(0, packed.scales.int())
+    scales_N = packed.steps.index_select(0, packed.scales.int())
     largest_N = scales_N * packed.scale_sizes.repeat_interleave(SCALE_BLOCK)[: len(scales_N)] + packed.scale_mean
     weight_NB = torch.empty(len(largest_N), BLOCK, dtype=dtype, device=device)
     size = CHUNK.get(device.type, CHUNK["cuda"])
     chunks = (packed.codes.split(size // 2), largest_N.split(size // BLOCK), weight_NB.split(size // BLOCK))
     for codes, largest, weight in zip(*chunks, strict=True):
-        values_CB = _pairs(device).index_select(0, codes.int()).view(torch.float32).view(-1, BLOCK)
+        values_CB = packed.pairs.index_select(0, codes.int()).view(torch.float32).view(-1, BLOCK)
         torch.mul(values_CB, largest[:, None], out=weight)
     return weight_NB.flatten()[: math.prod(shape)].view(shape)
 
@@ -118,15 +124,16 @@ class _FrozenLinear(torch.autograd.Function):
     """x W^T for a packed W that has no gradient. Nothing dequantised is kept for the backward pass: it dequantises again."""
 
     @staticmethod
-    def forward(ctx: Any, x_TI: torch.Tensor, codes: Any, scales: Any, sizes: Any, mean: Any, shape: tuple[int, int]) -> torch.Tensor:
-        ctx.save_for_backward(codes, scales, sizes, mean)
+    def forward(ctx: Any, x_TI: torch.Tensor, shape: tuple[int, int], *packed: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*packed)
         ctx.shape = shape
-        return F.linear(x_TI, dequantise(Packed(codes, scales, sizes, mean), shape, x_TI.dtype))
+        return F.linear(x_TI, dequantise(Packed(*packed), shape, x_TI.dtype))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        weight_OI = dequantise(Packed(*ctx.saved_tensors), ctx.shape, gradients[0].dtype)
-        return gradients[0] @ weight_OI, None, None, None, None, None
+        packed = ctx.saved_tensors  # once: recomputing gives them one time
+        weight_OI = dequantise(Packed(*packed), ctx.shape, gradients[0].dtype)
+        return gradients[0] @ weight_OI, None, *(None for _ in packed)
 
 
 class NF4Linear(nn.Linear):
@@ -136,28 +143,31 @@ class NF4Linear(nn.Linear):
     scales: torch.Tensor
     scale_sizes: torch.Tensor
     scale_mean: torch.Tensor
+    pairs: torch.Tensor
+    steps: torch.Tensor
 
     def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, dtype: torch.dtype, *, transposed: bool = False):
         nn.Module.__init__(self)  # not Linear's, which would make a weight
         self.out_features, self.in_features = weight_OI.shape
         self.dtype, self.transposed = dtype, transposed
-        packed = quantise(weight_OI)
-        for name in ("codes", "scales", "scale_sizes", "scale_mean"):
-            self.register_buffer(name, getattr(packed, name))
+        for name, tensor in vars(quantise(weight_OI)).items():
+            self.register_buffer(name, tensor, persistent=name not in ("pairs", "steps"))
         self.bias = None if bias_O is None else nn.Parameter(bias_O.to(dtype), requires_grad=False)
 
     @property
     def weight(self) -> torch.Tensor:
         """The weight, dequantised anew each time. [out_features, in_features]"""
-        packed = Packed(self.codes, self.scales, self.scale_sizes, self.scale_mean)
-        return dequantise(packed, (self.out_features, self.in_features), self.dtype)
+        return dequantise(Packed(*self._packed), (self.out_features, self.in_features), self.dtype)
+
+    @property
+    def _packed(self) -> list[torch.Tensor]:
+        return [self.codes, self.scales, self.scale_sizes, self.scale_mean, self.pairs, self.steps]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kind = x.device.type
         # autocast does not reach into a Function of ours: what it would do to a linear layer is done here
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        shape = (self.out_features, self.in_features)
-        y = _FrozenLinear.apply(x.to(dtype), self.codes, self.scales, self.scale_sizes, self.scale_mean, shape)
+        y = _FrozenLinear.apply(x.to(dtype), (self.out_features, self.in_features), *self._packed)
         return y if self.bias is None else y + self.bias.to(dtype)
 
 
