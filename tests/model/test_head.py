@@ -79,16 +79,17 @@ def test_a_head_with_a_bias(monkeypatch):
 
 
 CHANGED = {
-    "gemma2": {"final_logit_softcapping": 3.0},
-    "cohere": {"logit_scale": 0.25},
-    "granite": {"logits_scaling": 4.0},
+    "gemma2": [{"final_logit_softcapping": 3.0}, {"final_logit_softcapping": 1e3}, {"final_logit_softcapping": 1e6}],
+    "cohere": [{"logit_scale": 0.25}, {"logit_scale": 1.00001}],
+    "granite": [{"logits_scaling": 4.0}],
 }
 
 
-@pytest.mark.parametrize("family", CHANGED)
-def test_a_model_that_changes_its_logits_keeps_the_ordinary_way(family, monkeypatch):
+@pytest.mark.parametrize(("family", "changes"), [(family, changes) for family, each in CHANGED.items() for changes in each])
+def test_a_model_that_changes_its_logits_keeps_the_ordinary_way(family, changes, monkeypatch):
+    """Even if little is changed in the loss of a short text: a cap of 1,000 does much to a row's loss of 10,000."""
     monkeypatch.setitem(tiny.FAMILIES, family, tiny.FAMILIES.get(family, tiny.FAMILIES["llama"]))
-    model = make_model(family, **CHANGED[family])
+    model = make_model(family, **changes)
     before = row_loss(model.eval(), [IDS], [TARGETS], packed=False)
     assert not attach_loss_head(model.train()) and model.training
     assert loss_head(model) is None
@@ -187,3 +188,32 @@ def test_perplexity_without_gradients():
         after = row_loss(model, [IDS], [TARGETS], packed=False)
     torch.testing.assert_close(after, before)
     assert not after.requires_grad
+
+
+def test_perplexity_makes_no_gradients():
+    """Of a weight that is trained the gradient would be another two thirds of the work, and a float32 matrix of its size."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Products(TorchDispatchMode):
+        made = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.made += func in (torch.ops.aten.mm.out, torch.ops.aten.mm.default)
+            return func(*args, **(kwargs or {}))
+
+    h, w, target = torch.randn(5, 4), torch.randn(9, 4, requires_grad=True), torch.randint(9, (5,))
+    with torch.no_grad(), Products() as products:
+        loss = head_loss(h, w, None, target)
+    assert products.made == 1 and not loss.requires_grad
+    torch.testing.assert_close(loss, F.cross_entropy(h @ w.T, target, reduction="sum").detach())
+
+
+def test_a_second_backward_is_refused():
+    """The gradients are given out, not kept: a second use of them would be wrong."""
+    w = torch.randn(9, 4, requires_grad=True)
+    loss = 0.5 * head_loss(torch.randn(5, 4), w, None, torch.randint(9, (5,)))
+    loss.backward(retain_graph=True)
+    once = w.grad.clone()
+    with pytest.raises(RuntimeError, match="second backward"):
+        loss.backward()
+    assert torch.equal(w.grad, once)

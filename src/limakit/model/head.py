@@ -25,6 +25,7 @@ CHUNK = {"cpu": 2**21, "cuda": 2**27}
 # the vocabulary is padded to a multiple of this: with EOT LLaMA's has 32,001 tokens, and tensor cores want rows of logits that begin at 16 bytes
 MULTIPLE = {"cuda": 64}
 PROBED = 6  # tokens
+KNOWN = 2.0**30  # far above any row's loss: a soft cap that this passes unchanged changes no loss
 
 
 class HeadLoss(torch.autograd.Function):
@@ -77,7 +78,10 @@ class HeadLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        return *(g.mul_(gradients[0]) if g is not None else None for g in ctx.gradients), None, None
+        given, ctx.gradients = ctx.gradients, None  # scaled where they lie, so there is no second time
+        if given is None:
+            raise RuntimeError("the loss head's gradients have been given out: a second backward pass needs a second forward pass")
+        return *(g.mul_(gradients[0]) if g is not None else None for g in given), None, None
 
 
 def _padded(values: torch.Tensor, rows: int, dtype: torch.dtype) -> torch.Tensor:
@@ -90,10 +94,13 @@ def _padded(values: torch.Tensor, rows: int, dtype: torch.dtype) -> torch.Tensor
 
 
 def head_loss(h_TD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, target_T: torch.Tensor) -> torch.Tensor:
-    """Summed cross entropy (0-dim, in nats, float32 or wider) of `target_T` under the logits h W^T + b. Differentiable once.
+    """Summed cross entropy (0-dim, in nats, float32 or wider) of `target_T` under the logits h W^T + b. Differentiable
+    once: a second backward pass raises RuntimeError. Without grad mode no gradient is made.
 
     Computed in autocast's type where it is on, else in that of the hidden states; softmax and sums always in float32 at least.
     """
+    if not torch.is_grad_enabled():  # of which the function itself is not told
+        h_TD, weight_VD, bias_V = h_TD.detach(), weight_VD.detach(), bias_V.detach() if bias_V is not None else None
     device = h_TD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else h_TD.dtype
     with torch.autocast(device, enabled=False):
@@ -122,6 +129,13 @@ class LossHead:
             self.target_T = None
 
 
+class KnownHead(LossHead):
+    """Answers KNOWN whatever it is given, to see whether the model hands that on as it is."""
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return 0.0 * hidden.float().sum() + KNOWN
+
+
 def loss_head(model: Any) -> LossHead | None:
     """The model's output layer where it answers with the loss (`attach_loss_head`), else None."""
     forward = vars(model.get_output_embeddings() or model).get("forward")
@@ -131,8 +145,8 @@ def loss_head(model: Any) -> LossHead | None:
 def attach_loss_head(model: Any) -> bool:
     """Let the model's output layer answer with the loss, in place, where that is shown to change nothing; says whether it is.
 
-    Not where the output layer is not a plain linear one or a hook changes what it gives (an adapter's row of EOT), the forward takes no `logits_to_keep`, or the model does more to its logits: then loss
-    or gradients of a short made-up text differ, and the model stays as it was.
+    Not where the output layer is not a plain linear one or a hook changes what it gives (an adapter's row of EOT), the forward takes no `logits_to_keep`, or the model does more to its logits: then a
+    known value in their place comes back changed, or loss or gradients of a short made-up text differ, and the model stays as it was.
     """
     from .loss import row_loss, takes_positions  # loss.py calls what stands here
 
@@ -163,9 +177,11 @@ def attach_loss_head(model: Any) -> bool:
 
     try:
         expected = outcome()
+        head.forward = KnownHead(head)
+        handed_on = outcome()[0].item() == KNOWN
         head.forward = LossHead(head)
         got = outcome()
-        same = all(
+        same = handed_on and all(
             torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-3 * b.abs().max().item()) for a, b in zip(got, expected, strict=True)
         )
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
