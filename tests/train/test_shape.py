@@ -10,9 +10,11 @@ from tiny import make_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from limakit.model import head
 from limakit.model.attention import attach_packing
 from limakit.model.head import attach_loss_head
 from limakit.recipe import LoraSpec, TrainSpec
+from limakit.train import shape as module
 from limakit.train.dropout import attach_residual_dropout
 from limakit.train.optimizer import make_optimizer
 from limakit.train.recompute import recompute_layers
@@ -83,6 +85,23 @@ def test_a_rows_memory_is_what_torch_then_takes(more, recompute):
     parts = memory(read_shape(llama(), 0), spec, [TOKENS], row, blocks=spec.precision == "bfloat16")
     planned = parts.working + parts.activations
     assert planned == pytest.approx(real_peak(llama(), spec), rel=0.2)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("weights", ["float32", "split"])
+def test_a_deep_models_row_is_known_from_a_few_layers(weights, recompute, monkeypatch):
+    """7B's shape in small: of a few layers one pass has the higher peak, of many the other. Recomputed, with autocast's copies of float32 weights,
+    activations once came out negative."""
+    monkeypatch.setitem(head.CHUNK, "cpu", head.CHUNK["cpu"] // 256)  # as small as the model is
+    config = LlamaConfig(num_hidden_layers=10, vocab_size=1001, hidden_size=128, intermediate_size=344, num_attention_heads=4)
+    spec = TrainSpec(precision="bfloat16", weights=weights, recompute=recompute)
+    fixed, activations = row_bytes(config, spec, 256, 32)
+    monkeypatch.setattr(module, "FEW", (10, 10))  # none left out
+    whole = row_bytes(config, spec, 256, 32)
+    assert fixed + activations == pytest.approx(sum(whole), rel=0.01) and activations == pytest.approx(whole[1], rel=0.05)
+    inner = sum(n * m for n, m in read_shape(config, 0).linear.values())
+    copies = 2 * inner if weights == "float32" else 0
+    assert copies <= fixed < copies + 10 * 1001 * 128 and activations > 10 * 256 * 128 * 2
 
 
 def test_the_parts_are_those_of_the_settings_and_shards_are_shared_out():

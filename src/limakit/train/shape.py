@@ -154,18 +154,22 @@ def memory_between_steps(shape: Shape, spec: TrainSpec, devices: int = 1) -> Mem
 def row_bytes(config: Any, spec: TrainSpec, tokens: int, targets: int, trust_remote_code: bool = False) -> tuple[int, int]:
     """What a row's forward and backward pass take at their peak beside weights and gradients: (whatever the row's length, for its tokens).
 
-    Run at this length and at half of it: what does not shrink belongs to the weights. Raises whatever the model's code raises where it does not
-    run on shapes alone.
+    Run at this length and at half of it: what does not shrink belongs to the weights. Each pass has a peak of its own that grows evenly with the
+    layers, and which of the two is higher changes with their number: recomputed, a shallow model's is in the backward pass (one layer's
+    activations), a deep one's in the forward pass, where autocast keeps its copies of all layers. Raises whatever the model's code raises where it
+    does not run on shapes alone.
     """
     text = config.get_text_config()
     deep = text.num_hidden_layers
     few = FEW if deep > FEW[1] and not hasattr(text, "layers_block_type") else (deep, deep)
 
-    def peak(tokens: int, targets: int) -> float:
-        low, high = (_peak(_of_layers(config, n), spec, tokens, targets, trust_remote_code) for n in few)
-        return low if few[0] == few[1] else low + (high - low) / (few[1] - few[0]) * (deep - few[0])
+    def peaks(tokens: int, targets: int) -> list[float]:
+        runs = [_peaks(_of_layers(config, n), spec, tokens, targets, trust_remote_code) for n in few]
+        return [
+            low if few[0] == few[1] else low + (high - low) / (few[1] - few[0]) * (deep - few[0]) for low, high in zip(*runs, strict=True)
+        ]
 
-    whole, half = peak(tokens, targets), peak(tokens // 2, targets // 2)
+    whole, half = max(zip(peaks(tokens, targets), peaks(tokens // 2, targets // 2), strict=True))  # the pass whose peak is higher
     fixed = max(0.0, 2 * half - whole)
     return round(fixed), round(whole - fixed)
 
@@ -180,8 +184,8 @@ def _of_layers(config: Any, number: int) -> Any:
     return made
 
 
-def _peak(config: Any, spec: TrainSpec, tokens: int, targets: int, trust_remote_code: bool) -> float:
-    """Bytes at the peak of one row's forward and backward pass, of what was not there before it."""
+def _peaks(config: Any, spec: TrainSpec, tokens: int, targets: int, trust_remote_code: bool) -> tuple[float, float]:
+    """Bytes at the peak of one row's forward pass and at that of its backward pass, of what was not there before the row."""
     trains_16 = spec.weights == "split" or (spec.lora is not None and spec.precision == "bfloat16")
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(
@@ -202,8 +206,10 @@ def _peak(config: Any, spec: TrainSpec, tokens: int, targets: int, trust_remote_
         model.train()
         ids, wanted = [1] * tokens, [i >= tokens - targets for i in range(tokens)]
         with _Storages() as storages:
-            row_loss(model, [ids], [wanted], packed=True, precision=spec.precision).backward()
-    return float(storages.peak)
+            loss = row_loss(model, [ids], [wanted], packed=True, precision=spec.precision)
+            forward, storages.peak = storages.peak, storages.now
+            loss.backward()
+    return float(forward), float(storages.peak)
 
 
 def _drop(model: Any, p: float) -> None:
