@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import tempfile
 import time
@@ -36,6 +35,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch
 import transformers
+from lima_lengths import MAX_TOKENS, lima_documents
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from limakit.recipe import TrainSpec
@@ -44,25 +44,7 @@ from limakit.train.optimizer import make_optimizer
 from limakit.train.steps import Document, plan_steps
 from limakit.train.update import take_step
 
-VOCABULARY, LONGEST, BATCH, ROW = 8192, 2048, 32, 700
-# source, examples of 64, mean tokens of a prompt and of a response (paper, Table 1; shares of 1,000 examples)
-SOURCES = (("STEM", 13, 117, 523), ("other", 13, 119, 530), ("wikiHow", 13, 12, 1811), ("WritingPrompts", 10, 34, 274),
-           ("Super-NI", 3, 236, 92), ("authored", 12, 40, 334))  # fmt: skip
-SPREAD = 0.5  # standard deviation of the logarithm of a length; the paper gives means only
-
-
-def make_documents(seed: int) -> list[Document]:
-    """64 documents; a prompt is not in the loss."""
-    draw = random.Random(seed)
-    made = []
-    for source, n, prompt_mean, response_mean in SOURCES:
-        for i in range(n):
-            prompt, response = (
-                max(1, round(mean * draw.lognormvariate(-(SPREAD**2) / 2, SPREAD))) for mean in (prompt_mean, response_mean)
-            )
-            ids = tuple(draw.randrange(3, VOCABULARY) for _ in range(min(LONGEST, prompt + response)))
-            made.append(Document(f"{source}-{i}", ids, tuple(k >= prompt for k in range(len(ids)))))
-    return made
+VOCABULARY, LONGEST, BATCH, ROW = 8192, MAX_TOKENS, 32, 700
 
 
 def make_model(attention: str = "sdpa") -> Any:
@@ -194,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)  # TRL's own use of transformers
     datasets.disable_progress_bars()
-    documents = make_documents(asked.seed)
+    documents = lima_documents(VOCABULARY, 64, asked.seed)
     tokens, targets = sum(len(d.ids) for d in documents), sum(d.target_tokens for d in documents)
     print(
         f"{sum(p.numel() for p in make_model().parameters()):,} parameters, {len(documents)} examples, {tokens:,} tokens, {targets:,} in the loss"

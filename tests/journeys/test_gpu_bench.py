@@ -72,12 +72,13 @@ def test_the_limits_fit_the_time_there_is():
 
 
 def test_the_documents_are_as_long_as_the_papers():
-    from lima_lengths import lima_lengths
+    from lima_lengths import lima_documents
 
-    lengths = lima_lengths()
-    assert len(lengths) == 1000 and max(total for total, _ in lengths) == 2048
-    assert 680_000 < sum(total for total, _ in lengths) < 770_000  # the paper: about 750,000
-    assert all(0 < asked < total for total, asked in lengths) and lengths == lima_lengths()
+    documents = lima_documents(32_001)
+    assert len(documents) == 1000 and max(len(d.ids) for d in documents) == 2048
+    assert 680_000 < sum(len(d.ids) for d in documents) < 770_000  # the paper: about 750,000
+    assert all(0 < d.target_tokens < len(d.ids) for d in documents) and documents == lima_documents(32_001)
+    assert [len(lima_documents(99, n, scale=1 / 32)) for n in (1, 7, 64)] == [1, 7, 64]
 
 
 @pytest.mark.slow
