@@ -73,11 +73,51 @@ def test_what_is_said_in_memory_is_what_the_saved_epoch_says(tmp_path, train):
     """Answers and losses, bit for bit, whatever it is trained with: the saved epoch is loaded as plain float32, and not packed."""
     folder = dev_workspace(tmp_path / "w", epochs=1, **train)
     run_looked_at(folder)
+    assert_looked_at_again_is_the_same(folder)
+
+
+def assert_looked_at_again_is_the_same(folder: Path) -> None:
     workspace, recipe = opened(folder)
     before = dev_files(folder)
     (workspace.runs / "tiny/dev/01.json").unlink()
     assert [p.name for p in look_again(workspace, recipe)] == ["01.jsonl", "01.json"]
     assert dev_files(folder) == before
+
+
+@pytest.mark.parametrize("save", ["merged", "apart"])
+@pytest.mark.parametrize("base", ["full", "nf4"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_beside_an_adapter_too_what_is_said_is_what_the_saved_epoch_says(tmp_path, precision, base, save):
+    """Where the base computes in bfloat16 and the epoch is read in float32, and where an epoch is merged as its base is held."""
+    pytest.importorskip("peft")
+    folder = dev_workspace(tmp_path / "w", epochs=1, precision=precision)
+    edit(folder, "[dev]", f'[train.lora]\nrank = 4\nbase = "{base}"\nsave = "{save}"\n[dev]')
+    run_looked_at(folder)
+    assert_looked_at_again_is_the_same(folder)
+    workspace, recipe = opened(folder)
+    spec = recipe.generate.model_copy(update={"prompts": "data/dev.jsonl", "max_tokens": 16, "batch": 1})
+    path, _ = generate(workspace, recipe.model_copy(update={"generate": spec}), model="runs/tiny/epochs/01", name="tiny@1")
+    place = Place(workspace.runs / "tiny", 1)
+    assert read_jsonl(path, Response) == read_answers(place, read_look(place))
+
+
+def test_an_adapters_look_that_the_memory_does_not_hold_costs_no_epoch(tmp_path, capsys, monkeypatch):
+    """The epoch is loaded in float32 beside the model that is trained."""
+    pytest.importorskip("peft")
+    folder = dev_workspace(tmp_path / "w", epochs=1)
+    edit(folder, "[dev]", "[train.lora]\nrank = 4\n[dev]")
+
+    def refuse(*_, **__):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr("limakit.generate.dev.load_causal_lm", refuse)
+        run_looked_at(folder)
+    assert "epoch 1 could not be looked at, and training goes on: out of memory" in capsys.readouterr().err
+    assert (folder / "runs/tiny/final").is_dir() and not (folder / "runs/tiny/dev").exists()
+    assert [p.name for p in look_again(*opened(folder))] == ["01.jsonl", "01.json"]
 
 
 def test_limakit_generate_says_the_same_as_a_look_did(looked_at):

@@ -2,7 +2,8 @@
 
 Fifteen epochs of 7B are 400 GB of weights that nobody wants to load again one by one to see what they say, so the model answers while it lies
 in memory. What it says is what the saved epoch would say: eval mode, the model's own attention with a KV cache, float32 weights and
-computation, whatever it is trained with. Training goes on as if nobody had looked.
+computation, whatever it is trained with. With an adapter ([train.lora]) that is not the model in memory: the epoch's files are loaded beside it
+as everybody loads them, which takes the whole model in float32. Training goes on as if nobody had looked.
 
 A look that fails is told, and training goes on: no epoch is lost for what can be looked at later (limakit select --answer).
 """
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +29,7 @@ from ..progress import Progress, say, track, warn
 from ..recipe import Recipe
 from ..records import Example, Prompt, Response, read_jsonl
 from ..train.loop import Epoch
+from ..train.memory import is_out_of_memory
 from ..train.optimizer import REMAINDER
 from ..train.ranks import Ranks
 from ..train.shard import whole
@@ -37,6 +39,8 @@ from .local import Row, Stream, decode
 from .look import Answered, HeldOut, Look, Measured, Place, Sampled, read_look, same_prompts, write_look
 from .run import as_response
 from .sampling import Sampling
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,11 @@ def each_epoch(workspace: Workspace, recipe: Recipe) -> Callable[[Epoch], None]:
         if not dev:
             return
         try:
-            take_look(epoch, dev, recipe)
+            take_look(epoch if epoch.written is None else as_read(epoch, workspace, recipe), dev, recipe)
         except LimakitError as error:
             warn(f"epoch {epoch.number} could not be looked at, and training goes on: {error.message}")
+        if epoch.ranks.device.type == "cuda":
+            torch.cuda.empty_cache()  # what was held for it, keys and values too, had other shapes than training wants
 
     return look_at
 
@@ -110,22 +116,13 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
     rows, full = _rows(dev.prompts, epoch.chat, _room(epoch.model.config))
     if full:
         warn(f"epoch {epoch.number}: {len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
-    problem = None
-    responses: list[dict[str, Any]] = []
-    measured: list[dict[str, Any]] = []
+
+    def see() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        measured = [one.model_dump() for one in _measure(epoch, documents[ranks.rank :: ranks.size])]
+        return measured, [response.model_dump() for response in _answer(epoch, rows[ranks.rank :: ranks.size], recipe, name)]
+
     with as_saved(epoch):
-        try:
-            measured = [one.model_dump() for one in _measure(epoch, documents[ranks.rank :: ranks.size])]
-            responses = [response.model_dump() for response in _answer(epoch, rows[ranks.rank :: ranks.size], recipe, name)]
-        except torch.OutOfMemoryError:
-            problem = "out of memory"
-        except LimakitError as error:
-            problem = error.message
-    problems = [said for said in ranks.gather(problem) if said is not None]
-    if problems:
-        raise LimakitError(problems[0])
-    if ranks.device.type == "cuda":
-        torch.cuda.empty_cache()  # the cache of keys and values had other shapes than training wants
+        measured, responses = _on_all(ranks, see)
     said = {one["prompt_id"]: Response(**one) for share in ranks.gather(responses) for one in share}
     losses = {one["id"]: Measured(**one) for share in ranks.gather(measured) for one in share}
     look = Look(epoch=epoch.number, model=name, answered=None, held_out=None)
@@ -141,6 +138,39 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
     if ranks.first:
         write_look(Place(epoch.folder, epoch.number), look, [said[prompt.id] for prompt in dev.prompts if prompt.id in said])
     return look
+
+
+def _on_all(ranks: Ranks, act: Callable[[], T]) -> T:
+    """What `act` returns on this rank. Raises LimakitError on all of them where it raises one, or the memory is full, on any."""
+    result: list[T] = []
+    problem = None
+    try:
+        result.append(act())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = "out of memory"
+    except LimakitError as error:
+        problem = error.message
+    problems = [said for said in ranks.gather(problem) if said is not None]
+    if problems:
+        raise LimakitError(problems[0])
+    return result[0]
+
+
+def as_read(epoch: Epoch, workspace: Workspace, recipe: Recipe) -> Epoch:
+    """The epoch with the model that its files give. All ranks have to call it. Raises LimakitError, on all of them, where the memory does not hold it."""
+    folder = epoch.written
+    assert folder is not None
+    model = _on_all(epoch.ranks, lambda: load_epoch(folder, epoch.ranks.device, workspace, recipe))
+    return replace(epoch, model=model, optimizer=None)
+
+
+def load_epoch(folder: Path, device: torch.device, workspace: Workspace, recipe: Recipe) -> Any:
+    """The model of an epoch's folder, with the loss summed as while it was trained."""
+    model = load_causal_lm(str(folder), root=workspace.root, device=device, trust_remote_code=recipe.model.trust_remote_code)
+    attach_loss_head(model)
+    return model
 
 
 @contextmanager
@@ -206,18 +236,13 @@ def _answer(epoch: Epoch, rows: Sequence[Row], recipe: Recipe, name: str) -> lis
     found = []
     with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") as bar:
         decoded = decode(
-            _own(epoch.model), rows, stop_ids=stops, max_tokens=sampling.max_tokens, batch=spec.batch, stream=Stream(recipe.seed, name),
+            epoch.model, rows, stop_ids=stops, max_tokens=sampling.max_tokens, batch=spec.batch, stream=Stream(recipe.seed, name),
             sampling=Sampling(sampling.temperature, sampling.top_p, sampling.repetition_penalty),
         )  # fmt: skip
         for row in decoded:
             found.append(as_response(row, name, recipe.seed, chat.tokenizer, chat, stops))
             bar.advance()
     return found
-
-
-def _own(model: Any) -> Any:
-    """The model itself where adapters are wrapped around it: they act inside its layers, and their own forward hides what it takes."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def sampled(recipe: Recipe) -> Sampled:
@@ -268,12 +293,10 @@ def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
             place = Place(run, number)
             if _is_current(read_look(place), dev, workspace, recipe):
                 continue
-            folder = str(run / "epochs" / f"{number:02}")
-            trust = recipe.model.trust_remote_code
-            chat = chat_format(load_tokenizer(folder, trust_remote_code=trust))
+            folder = run / "epochs" / f"{number:02}"
+            chat = chat_format(load_tokenizer(str(folder), trust_remote_code=recipe.model.trust_remote_code))
             assert chat is not None, f"{folder} was written by limakit train"
-            model = load_causal_lm(folder, device=device, trust_remote_code=trust)
-            attach_loss_head(model)  # the same sums as while it was trained
+            model = load_epoch(folder, device, workspace, recipe)
             take_look(Epoch(number, model, chat, run, Ranks(device=device)), dev, recipe)
             wrote += [path for path in (place.responses, place.look) if path.exists()]
     if not wrote:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .alarm import FirstStep
 from .attach import attach
 from .compiled import eagerly
 from .log import Log, NoLog, readable_rows
-from .memory import GIB, peak_bytes
+from .memory import GIB, is_out_of_memory, peak_bytes
 from .optimizer import linear_lr, make_optimizer
 from .ranks import ALONE, CPU, Ranks, joined
 from .run_folder import RunFolder
@@ -57,7 +58,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is looked at when an epoch has ended: the model in memory, as it will be written to `folder`."""
+    """What is looked at when an epoch has ended, before it stands in `folder`: the model in memory, as it will be written.
+
+    With an adapter beside it the model in memory is not what a reader of the epoch gets, who merges in other precisions: `written` is then where
+    the epoch's files lie already, and what they give is what is looked at.
+    """
 
     number: int
     model: Any
@@ -65,13 +70,14 @@ class Epoch:
     folder: Path  # the run's, runs/NAME
     ranks: Ranks
     optimizer: Any = None  # which holds the other half of weights that are split
+    written: Path | None = None
 
 
 def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], None] | None = None) -> list[Path]:
     """Fine-tune the base on data/train.jsonl into runs/NAME/; goes on from the newest complete epoch. Returns what it wrote.
 
-    `each_epoch` is called on every rank after the last step of an epoch and before the epoch is written, so that a resumed run calls it again
-    for an epoch that was not.
+    `each_epoch` is called on every rank after the last step of an epoch and before the epoch stands in the run's folder, so that a resumed run
+    calls it again for an epoch that does not.
 
     Raises LimakitError for a missing or empty set, a model that cannot be loaded, packed or checked, a run folder of other settings, a
     loss that is not finite, and a disk that is full.
@@ -85,23 +91,22 @@ def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], No
             if done is None:
                 return []
             if done < recipe.train.epochs:
+                if done:
+                    run.verify(done, ranks)
                 _train_from(done, run, workspace, recipe, data, ranks, each_epoch)
-            ranks.lead(lambda: run.finish(recipe.train.epochs, len(data.steps)))
+            run.finish(recipe.train.epochs, len(data.steps), ranks)
             ranks.lead(lambda: run.drop(recipe.train.keep))
     return [run.final, run.log] if ranks.first else []
 
 
 def _begin(run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet) -> int | None:
-    """The epoch to go on after, whole and fit for it (0: none), or None where the run is finished."""
+    """The epoch to go on after (0: none), or None where the run is finished."""
     if is_done(run.manifest, settings=run.settings, inputs=run.inputs):
         run.drop(recipe.train.keep)
         say(f"{workspace.relative(run.path)} is finished: {len(data.steps)} steps with these settings and this data; nothing to do")
         return None
     run.claim()
-    done = run.newest_epoch(recipe.train.epochs)
-    if 0 < done < recipe.train.epochs:
-        run.verify(done)
-    return done
+    return run.newest_epoch(recipe.train.epochs)
 
 
 def _train_from(
@@ -150,14 +155,22 @@ def _train_from(
         ranks=ranks, first=FirstStep(data.steps[0], ranks.lead(lambda: log.kept(1, "loss"))) if done else None,
     )  # fmt: skip
 
-    def write_weights(part: Path) -> None:
+    def look(epoch: int, written: Path | None = None) -> None:
+        if each_epoch is not None:
+            with eagerly(spec.compile):
+                each_epoch(Epoch(epoch, model, data.chat, run.path, ranks, optimizer, written))
+
+    def write_weights(epoch: int, part: Path) -> None:
         with native.restored():  # the saved config keeps the base's own rates
             if adapted is not None:
                 adapted.save_weights(part)
-                return
-            weights = full_weights(model, ranks)
-            if ranks.first:
-                save_model(part, model, data.chat, weights=weights)
+            else:
+                weights = full_weights(model, ranks)
+                if ranks.first:
+                    save_model(part, model, data.chat, weights=weights)
+        if adapted is not None:
+            ranks.wait()  # until all is written
+            look(epoch, part)
 
     def write_state(part: Path) -> None:
         save_state(part, model, optimizer, ranks)
@@ -179,14 +192,13 @@ def _train_from(
                 tell(row, speed)
                 if step.last_of_epoch:
                     log.sync()
-                    if each_epoch is not None:
-                        with eagerly(spec.compile):
-                            each_epoch(Epoch(step.epoch, model, data.chat, run.path, ranks, optimizer))
-                    run.save_epoch(step.epoch, weights=write_weights, state=write_state, ranks=ranks)
+                    if adapted is None:
+                        look(step.epoch)
+                    run.save_epoch(step.epoch, weights=partial(write_weights, step.epoch), state=write_state, ranks=ranks)
                     ranks.lead(lambda: run.drop(spec.keep))
                 started = time.perf_counter()
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # the latter is the CPU's
+        if not is_out_of_memory(error):
             raise
         raise LimakitError(
             f"out of memory on {device.type} (packed rows of {spec.pack_tokens or spec.max_tokens} tokens)",

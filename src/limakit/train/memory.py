@@ -10,6 +10,11 @@ import torch
 GIB = 2**30
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a device's full memory; the CPU's is a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that can be had on the device now; 0 where the system does not say."""
     if device.type == "cuda":
