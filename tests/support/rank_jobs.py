@@ -22,6 +22,7 @@ from limakit.model.attention import attach_packing
 from limakit.progress import say, warn
 from limakit.recipe import read_recipe
 from limakit.train import loop, update
+from limakit.train import ranks as ranks_module
 from limakit.train.branches import decoder_layers
 from limakit.train.dropout import attach_residual_dropout
 from limakit.train.optimizer import make_optimizer
@@ -278,6 +279,17 @@ def train(folder: str, rank: int = 0, step: int = 0, how: str = "") -> list:
     if how == "load" and os.environ["RANK"] == str(rank):
         loop.load_base = lambda *_a, **_k: (_ for _ in ()).throw(LimakitError("cannot load the model: damaged", where="base"))
     return [str(path) for path in loop.train(workspace, read_recipe(workspace.recipe_path))]
+
+
+def finish(folder: str, epochs: int, steps: int) -> list[str]:
+    """The end of a run, by itself; which files this rank looked at."""
+    workspace = find_workspace(Path(folder) / "lima.toml")
+    read: list[str] = []
+    ranks_module.sha256_file = lambda path, own=ranks_module.sha256_file: read.append(str(path)) or own(path)
+    with joined("cpu") as ranks:
+        run = loop.run_folder(workspace, read_recipe(workspace.recipe_path), ranks)
+        run.finish(epochs, steps, ranks)
+        return [str(Path(path).relative_to(run.path)) for path in read]
 
 
 def attached(compiled: bool, recomputed: bool) -> dict:

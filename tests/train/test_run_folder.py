@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from crowd import Crowd
 from runs import copy, edit, leave_as_killed, run, tree
 from tiny import make_tokenizer, make_workspace, save_base
 from transformers import AutoModelForCausalLM, Gemma3Config
@@ -59,7 +60,11 @@ SPOILT = {
     "the log of a finished run": ("finished", "log.jsonl", r"log.jsonl: has \d readable rows"),
     "the epoch to go on from": ("in step 8", "epochs/02/model.safetensors", "epochs/02/model.safetensors: is damaged"),
     "its configuration": ("in step 8", "epochs/02/config.json", "epochs/02/config.json: is damaged"),
-    "its optimiser's state": ("in step 8", "resume/02/optimizer-00000-000.safetensors", "resume/02/optimizer-00000-000.safetensors: is damaged"),
+    "its optimiser's state": (
+        "in step 8",
+        "resume/02/optimizer-00000-000.safetensors",
+        "resume/02/optimizer-00000-000.safetensors: is damaged",
+    ),
     "an earlier epoch": ("in step 8", "epochs/01/model.safetensors", "epochs/01/model.safetensors: is damaged"),
     "the log of a killed run": ("in step 8", "log.jsonl", r"log.jsonl: has \d readable rows"),
 }
@@ -82,6 +87,26 @@ def test_spoilt_bytes_are_neither_gone_on_from_nor_signed(finished, tmp_path, wh
         run(folder)
     assert f"remove {folder / 'runs/tiny'} and train again" in caught.value.remedy
     assert (manifest.read_bytes() if manifest.exists() else None) == before
+
+
+def test_ranks_share_out_what_is_looked_at_before_a_run_is_signed(finished, tmp_path):
+    """15 epochs of 7B are 400 GB: over 8 ranks each reads an eighth. What one of them finds damaged is told once."""
+    folder = copy(finished, tmp_path, with_run=True)
+    path = folder / "runs/tiny"
+    manifest = (path / "manifest.json").read_bytes()
+    (path / "manifest.json").unlink()
+    shutil.rmtree(path / "final")
+    read = Crowd(tmp_path / "crowd", 2, "finish", str(folder), 3, 9).answers()
+    assert all(any(name.startswith(f"epochs/{n:02}/") for name in share) for share in read for n in (1, 2, 3))
+    assert sorted(read[0] + read[1]) == sorted(str(p.relative_to(path)) for p in path.glob("epochs/*/*"))
+    assert (path / "manifest.json").read_bytes() == manifest and tree(folder) == tree(finished)
+    (path / "manifest.json").unlink()
+    damaged = next(name for name in read[1] if name.endswith(".json"))
+    (path / damaged).write_bytes(b" " + (path / damaged).read_bytes()[1:])
+    crowd = Crowd(tmp_path / "again", 2, "finish", str(folder), 3, 9)
+    assert crowd.wait(60) == [1, 1] and not (path / "manifest.json").exists()
+    said = crowd.said(0) + crowd.said(1)
+    assert said.count("is damaged") == 1 and str(path / damaged) in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("epoch", ["01", "03"])

@@ -130,24 +130,32 @@ class RunFolder:
             if old != self.state(number):
                 shutil.rmtree(old, ignore_errors=True)
 
-    def verify(self, number: int) -> None:
-        """That an epoch and its state are what was written. Raises LimakitError naming the file that is not."""
-        self._hashes(self.epoch(number))
-        self._hashes(self.state(number))
+    def verify(self, number: int, ranks: Ranks = ALONE) -> None:
+        """That an epoch and its state are what was written. All ranks call it. Raises LimakitError naming the file that is not."""
+        self._hashes(self.epoch(number), ranks)
+        self._hashes(self.state(number), ranks)
 
-    def finish(self, epochs: int, steps: int) -> None:
-        """final/ and, last of all, the manifest; nothing is needed to resume any more.
+    def finish(self, epochs: int, steps: int, ranks: Ranks = ALONE) -> None:
+        """final/ and, last of all, the manifest; nothing is needed to resume any more. All ranks call it: they share out the files to look at,
+        hundreds of gigabytes for large models.
 
         Raises LimakitError for an epoch that is not what was written, and where a manifest that is there says otherwise.
         """
-        Log(self.log, keep=steps).close()
+
+        def kept() -> list[int]:
+            Log(self.log, keep=steps).close()
+            dropped = self.dropped
+            return [n for n in range(1, epochs + 1) if n not in dropped or self.epoch(n).is_dir()]
+
+        hashes = {number: self._hashes(self.epoch(number), ranks) for number in ranks.lead(kept)}
+        if ranks.first:
+            self._sign(epochs, hashes)
+
+    def _sign(self, epochs: int, hashes: dict[int, dict[str, str]]) -> None:
+        """final/ and the manifest of epochs whose files have these hashes."""
+        last = hashes[epochs]
         outputs = {"log.jsonl": sha256_file(self.log)}
-        dropped = self.dropped
-        for number in range(1, epochs + 1):
-            if number in dropped and not self.epoch(number).is_dir():
-                continue
-            last = self._hashes(self.epoch(number))
-            outputs |= {f"epochs/{number:02}/{name}": digest for name, digest in last.items()}
+        outputs |= {f"epochs/{number:02}/{name}": digest for number, files in hashes.items() for name, digest in files.items()}
         outputs |= {f"final/{name}": digest for name, digest in last.items()}
         for name, digest in self._manifest_outputs().items():
             if outputs.get(name, digest) != digest:
@@ -232,13 +240,14 @@ class RunFolder:
         except (OSError, ValueError, TypeError):
             raise LimakitError("is gone or not readable", where=folder / SUMS, remedy=self.remedy) from None
 
-    def _hashes(self, folder: Path) -> dict[str, str]:
-        """As `_written`, each file looked at."""
-        written = self._written(folder)
+    def _hashes(self, folder: Path, ranks: Ranks) -> dict[str, str]:
+        """As `_written`, each file looked at, by one of the ranks."""
+        written = ranks.lead(lambda: self._written(folder))
+        found = hashes_together(folder, ranks)
         for name, digest in written.items():
-            if not (folder / name).is_file():
+            if name not in found:
                 raise LimakitError("is gone", where=folder / name, remedy=self.remedy)
-            if sha256_file(folder / name) != digest:
+            if found[name] != digest:
                 raise LimakitError("is damaged: its bytes are not those that were written", where=folder / name, remedy=self.remedy)
         return written
 
