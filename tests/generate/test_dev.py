@@ -252,8 +252,11 @@ def test_prompts_that_have_changed_are_asked_again(looked_at, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_ranks_share_the_prompts_and_say_what_the_saved_epoch_says(tmp_path):
+@pytest.mark.parametrize("lora", [False, True])
+def test_two_ranks_share_the_prompts_and_say_what_the_saved_epoch_says(tmp_path, lora):
     folder = dev_workspace(tmp_path / "w", epochs=1)
+    if lora:
+        edit(folder, "[dev]", "[train.lora]\nrank = 4\n[dev]")
     command = [
         sys.executable,
         "-m",
