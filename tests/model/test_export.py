@@ -179,6 +179,18 @@ def test_another_epoch_can_be_exported(trained, tmp_path):
     assert (tmp_path / "e/model.safetensors").read_bytes() == (workspace.runs / "tiny/epochs/05/model.safetensors").read_bytes()
 
 
+def test_an_epoch_in_16_bits_stays_as_it_is(tmp_path):
+    """With split weights an epoch is the bfloat16 half: in float32 it would know no more and take twice the room."""
+    folder = make_workspace(tmp_path / "w", epochs=1, precision="bfloat16", weights="split")
+    workspace = find_workspace(folder / "lima.toml")
+    recipe = read_recipe(workspace.recipe_path)
+    train(workspace, recipe)
+    export(workspace, recipe, tmp_path / "e")
+    assert (tmp_path / "e/model.safetensors").read_bytes() == (folder / "runs/tiny/final/model.safetensors").read_bytes()
+    assert json.loads((tmp_path / "e/config.json").read_text())["dtype"] == "bfloat16"
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "e").dtype == torch.bfloat16
+
+
 def test_greedy_recipes_export_greedy(trained, tmp_path):
     workspace, recipe = trained
     recipe = recipe.model_copy(update={"generate": recipe.generate.model_copy(update={"temperature": 0.0})})

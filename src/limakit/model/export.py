@@ -19,8 +19,9 @@ from .save import save_model, stop_at_eot
 
 
 def export(workspace: Workspace, recipe: Recipe, folder: Path, checkpoint: Path | None = None) -> None:
-    """Write `checkpoint` (default: this recipe's chosen epoch, or its last; a path in the workspace, or else from here) to `folder`: safetensors, tokenizer, chat template, generation config that stops at
-    EOT and samples as the recipe does, and a model card.
+    """Write `checkpoint` (default: this recipe's chosen epoch, or its last; a path in the workspace, or else from here) to `folder`: safetensors
+    in the checkpoint's own precision, tokenizer, chat template, generation config that stops at EOT and samples as the recipe does, and a model
+    card.
 
     Raises UsageError for a folder that is not empty, LimakitError for a checkpoint that is absent, unreadable or not a chat model.
     """
@@ -44,7 +45,7 @@ def export(workspace: Workspace, recipe: Recipe, folder: Path, checkpoint: Path 
             remedy="name a checkpoint that limakit train wrote",
         )
     tokenizer.chat_template = chat_template(chat.bos)
-    model = load_causal_lm(str(source), device="cpu", trust_remote_code=recipe.model.trust_remote_code)
+    model = load_causal_lm(str(source), device="cpu", dtype="auto", trust_remote_code=recipe.model.trust_remote_code)
     sampling = recipe.generate
     generation = stop_at_eot(model, chat)
     generation.max_new_tokens = sampling.max_tokens

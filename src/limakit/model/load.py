@@ -89,13 +89,13 @@ def load_causal_lm(
     revision: str | None = None,
     trust_remote_code: bool = False,
     device: torch.device | str,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
     local_only: bool = False,
 ) -> Any:
     """The model in eval mode on `device`. Raises LimakitError if it is absent, unreadable or incomplete.
 
-    Only safetensors are read: the older .bin files are pickles. `local_only` downloads nothing. An adapter's folder gives its base with the
-    adapter merged into it (adapter.py).
+    Only safetensors are read: the older .bin files are pickles. `local_only` downloads nothing. `dtype` "auto" is the one it is kept in. An
+    adapter's folder gives its base with the adapter merged into it (adapter.py), for "auto" in float32, as the adapter is kept.
     """
     _quiet()
     folder = locate(name, root)
@@ -103,7 +103,8 @@ def load_causal_lm(
         from .adapter import load_merged  # which loads the base through here
 
         return load_merged(
-            Path(folder), root=root, trust_remote_code=trust_remote_code, device=device, dtype=dtype, local_only=local_only
+            Path(folder), root=root, trust_remote_code=trust_remote_code, device=device, local_only=local_only,
+            dtype=torch.float32 if dtype == "auto" else dtype,
         )  # fmt: skip
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
