@@ -1,8 +1,9 @@
 """The processes that train together: one alone, or as many as torchrun started.
 
 They share three things: collectives (sums, gradients, weights), a store of small answers (`lead`, `gather`, `wait`), and their end. A rank that
-fails says so in the store; a thread in every other one looks there each second and ends its process. So nothing waits for a rank that is gone,
-whatever it waits in, on whichever node; of all the ranks the one that failed first is heard.
+fails says so in the store; a thread in every other one looks there each second and ends its process. One that was killed says nothing, so
+each also looks whether the next one still gives signs of life. Thus nothing waits for a rank that is gone, whatever it waits in, on whichever
+node; of all the ranks the one that failed first is heard.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ COLLECTIVE = timedelta(
     minutes=30
 )  # one exchange of tensors: longer means that a device hangs. What takes its time waits in the store instead
 LOOK = 1.0  # seconds between two looks at the others
-SILENT = 120.0  # seconds without a sign of life after which a rank is gone: with its whole node, for else torchrun would have told
+SILENT = 30.0  # seconds without a sign of life after which a rank is gone. Saving or hashing large files keeps no thread from giving it
 GRACE = 3.0  # seconds the rank that failed has, to tell its error and to be the first that torchrun sees end
 FAILED = "failed"
 
@@ -96,10 +98,9 @@ class Ranks:
         self.gather(None)
 
     def _get(self, key: str) -> bytes:
-        pause = 0.001
-        while not self.store.check([key]):  # not store.wait: it takes no Ctrl-C, and it gives up
-            time.sleep(pause)
-            pause = min(2 * pause, 0.1)
+        for _ in _looks():  # not store.wait: it takes no Ctrl-C, and it gives up
+            if self.store.check([key]):
+                break
         return self.store.get(key)
 
 
@@ -117,22 +118,24 @@ def joined(device: Device) -> Iterator[Ranks]:
     if here is None:
         yield Ranks(device=pick_device(device))
         return
-    ranks = _join(here, pick_device(device))
+    rank, size, local, local_size = here.values()
+    store = _meet(rank, size)
     over = threading.Event()
-    threading.Thread(target=_watch, args=(ranks.store.clone(), ranks.rank, ranks.size, over), daemon=True).start()
+    threading.Thread(target=_watch, args=(store.clone(), rank, size, over), daemon=True).start()
     try:
+        ranks = Ranks(rank, size, _join(rank, size, local, local_size, pick_device(device), store), local_size, store)
         with muted(not ranks.first):
             yield ranks
             ranks.wait()  # nobody leaves while another may still fail
     except BaseException as error:
         over.set()
-        if not _tell(ranks, error):
+        if not _tell(store, rank, error):
             time.sleep(GRACE)
             os._exit(1)
         told = _gone(error) if _lost(error) else error
-        if ranks.first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        if rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
             time.sleep(GRACE)  # the store is in this process: the others have to read there that it failed
-        told.add_note(f"rank {ranks.rank} of {ranks.size} on {socket.gethostname()}")
+        told.add_note(f"rank {rank} of {size} on {socket.gethostname()}")
         raise told  # noqa: B904 (it is the error itself, or was made from it)
     over.set()
     dist.destroy_process_group()
@@ -152,9 +155,35 @@ def _launched() -> dict[str, int] | None:
     return {name: int(os.environ[name]) for name in LAUNCH[:4]}
 
 
-def _join(here: dict[str, int], device: torch.device) -> Ranks:
-    """Meet the other ranks, with gloo on CPU and NCCL on CUDA, where each rank has the GPU of its local number."""
-    rank, size, local, local_size = here.values()
+def _meet(rank: int, size: int) -> Any:
+    """The store in which the ranks of this attempt have met, without what others left there: torchrun keeps one over its restarts.
+
+    Its count of restarts is no name for an attempt, for nodes may count differently. So rank 0 draws one. The others knock, each with a word of its
+    own drawn now, until rank 0 has answered that word; a former attempt cannot have.
+    """
+    try:
+        store, _, _ = next(iter(rendezvous("env://", timeout=MEET)))
+        own, door = uuid.uuid4().hex, dist.PrefixStore("limakit/door", store)
+        if rank:
+            door.set(f"knock/{rank}", own)
+        for _ in _looks(MEET):
+            if rank == 0:
+                for other in range(1, size):
+                    if door.check([f"knock/{other}"]):
+                        door.set(f"answer/{door.get(f'knock/{other}').decode()}", own)
+                if door.add(f"in/{own}", 0) == size - 1:
+                    return dist.PrefixStore(f"limakit/{own}", store)
+            elif door.check([f"answer/{own}"]):
+                attempt = door.get(f"answer/{own}").decode()
+                door.add(f"in/{attempt}", 1)
+                return dist.PrefixStore(f"limakit/{attempt}", store)
+        raise TimeoutError("some have not started")
+    except (dist.DistError, RuntimeError, ValueError, TimeoutError) as error:
+        raise _apart(size, error) from error
+
+
+def _join(rank: int, size: int, local: int, local_size: int, device: torch.device, store: Any) -> torch.device:
+    """This rank's device, once the ranks exchange tensors: with gloo on CPU and NCCL on CUDA, where each has the GPU of its local number."""
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
             raise UsageError(
@@ -164,19 +193,31 @@ def _join(here: dict[str, int], device: torch.device) -> Ranks:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     try:
-        store, _, _ = next(iter(rendezvous("env://", timeout=MEET)))
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", store=dist.PrefixStore("torch", store), rank=rank, world_size=size, timeout=COLLECTIVE,
             device_id=device if device.type == "cuda" else None,
         )  # fmt: skip
     except (dist.DistError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise LimakitError(
-            f"the {size} ranks do not find each other: {reason}",
-            where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
-            remedy="start all nodes within 15 minutes, with the same --rdzv-endpoint, which each of them can reach (docs/cluster.md)",
-        ) from error
-    return Ranks(rank, size, device, local_size, dist.PrefixStore("limakit", store))
+        raise _apart(size, error) from error
+    return device
+
+
+def _apart(size: int, error: BaseException) -> LimakitError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return LimakitError(
+        f"the {size} ranks do not find each other: {reason}",
+        where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+        remedy="start all nodes within 15 minutes, with the same --rdzv-endpoint, which each of them can reach (docs/cluster.md)",
+    )
+
+
+def _looks(within: timedelta | None = None) -> Iterator[None]:
+    """A turn whenever it is time to look again: soon at first, then ten times a second; without end, or as long as said."""
+    end, pause = time.monotonic() + within.total_seconds() if within else float("inf"), 0.001
+    while time.monotonic() < end:
+        yield
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def _watch(store: Any, rank: int, size: int, over: threading.Event) -> None:
@@ -195,11 +236,8 @@ def _watch(store: Any, rank: int, size: int, over: threading.Event) -> None:
             elif time.monotonic() - since > SILENT:
                 if store.compare_set(FAILED, "", "silent") != b"silent":
                     break
-                print(
-                    f"limakit: rank {(rank + 1) % size} of {size} has been silent for {SILENT:.0f} s: its node is gone",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                gone = f"rank {(rank + 1) % size} of {size} has given no sign of life for {SILENT:.0f} s: its process or its node is gone"
+                print(f"limakit: {gone}", file=sys.stderr, flush=True)
                 break
     except (dist.DistError, RuntimeError):  # whoever keeps the store has ended, so the run has
         pass
@@ -207,14 +245,14 @@ def _watch(store: Any, rank: int, size: int, over: threading.Event) -> None:
         os._exit(1)
 
 
-def _tell(ranks: Ranks, error: BaseException) -> bool:
+def _tell(store: Any, rank: int, error: BaseException) -> bool:
     """Have every rank end. Whether this is the first to fail, so that its error is the one to be heard."""
     try:
         if _lost(error):  # what follows from another's failure waits for that
             end = time.monotonic() + 3 * LOOK
-            while time.monotonic() < end and not ranks.store.check([FAILED]):
+            while time.monotonic() < end and not store.check([FAILED]):
                 time.sleep(0.05)
-        return ranks.store.compare_set(FAILED, "", str(ranks.rank)) == str(ranks.rank).encode()
+        return store.compare_set(FAILED, "", str(rank)) == str(rank).encode()
     except (dist.DistError, RuntimeError):  # the store is gone, and with it whoever failed
         return not _lost(error)
 
@@ -277,8 +315,15 @@ def shared_dir(path: Path, ranks: Ranks) -> Iterator[Path]:
 
 
 def hashes_together(folder: Path, ranks: Ranks) -> dict[str, str]:
-    """sha256_tree of a folder that all ranks see, its files shared out among them: for large models hashing takes as long as writing."""
+    """sha256_tree of a folder that all ranks see, its files shared out among them: for large models hashing takes as long as writing.
+
+    Each rank names the files it sees and hashes only such: over NFS a node may see late what another has written.
+    """
     ranks.wait()  # until all has been written
-    names = ranks.lead(lambda: sorted(str(p.relative_to(folder)) for p in folder.rglob("[!.]*") if p.is_file()))
-    shares = ranks.gather({name: sha256_file(folder / name) for name in names[ranks.rank :: ranks.size]})
-    return dict(sorted(item for share in shares for item in share.items()))
+    seen = ranks.gather(sorted(str(p.relative_to(folder)) for p in folder.rglob("[!.]*") if p.is_file()))
+    shares: list[list[str]] = [[] for _ in seen]
+    for name in sorted(set().union(*seen)):
+        least = min((rank for rank, names in enumerate(seen) if name in names), key=lambda rank: len(shares[rank]))
+        shares[least].append(name)
+    found = ranks.gather({name: sha256_file(folder / name) for name in shares[ranks.rank]})
+    return dict(sorted(item for share in found for item in share.items()))
