@@ -65,8 +65,8 @@ def packed_attention(
     by_hand = softcap is not None or s_aux is not None
     if value_BHLD.dtype is torch.bfloat16 and value_BHLD.device.type == "cpu" and not windowed and not by_hand:
         scale = scaling if scaling is not None else query_BHLD.shape[3] ** -0.5
-        q, k, v = (x[0].to(value_BHLD.dtype, memory_format=torch.contiguous_format) for x in (query_BHLD * scale, key_BHLD, value_BHLD))
-        return block_attention(q, k, v, bounds)[None], None
+        q, k, v = (x[0].to(value_BHLD.dtype, memory_format=torch.contiguous_format) for x in (query_BHLD, key_BHLD, value_BHLD))
+        return block_attention(q, k, v, bounds, scale)[None], None
     # rotary embeddings leave query and key in float32 under autocast
     query_BHLD, key_BHLD = query_BHLD.to(value_BHLD.dtype), key_BHLD.to(value_BHLD.dtype)
     grouped = query_BHLD.shape[1] != key_BHLD.shape[1]
