@@ -9,24 +9,26 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tiny import make_model
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from limakit.errors import LimakitError, UsageError
 from limakit.model.attention import attach_packing
+from limakit.model.head import loss_head
 from limakit.progress import say, warn
-from limakit.recipe import read_recipe
+from limakit.recipe import LoraSpec, TrainSpec, read_recipe
 from limakit.train import loop, update
 from limakit.train import ranks as ranks_module
 from limakit.train.branches import decoder_layers
 from limakit.train.dropout import attach_residual_dropout
 from limakit.train.optimizer import make_optimizer
-from limakit.train.ranks import Ranks, hashes_together, joined, shared_dir
+from limakit.train.ranks import ALONE, Ranks, hashes_together, joined, shared_dir
 from limakit.train.shard import full_weights, make_mesh, shard_out, whole
 from limakit.train.state import load_state, save_state
 from limakit.train.steps import Document, plan_steps
@@ -107,8 +109,11 @@ def fail_in_a_folder(folder: str) -> None:
         (part / "whole").write_text("never")
 
 
-def fail(rank: int, how: str, where: str) -> None:
-    """One rank fails while the others wait for it: in a collective, for an answer, or asleep."""
+def fail(rank: int, how: str, where: str, silent: float = ranks_module.SILENT) -> None:
+    """One rank fails while the others wait for it: in a collective, for an answer, asleep, or to meet it."""
+    ranks_module.SILENT = silent
+    if where == "meeting" and os.environ["RANK"] == str(rank):
+        ranks_module._join = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     with joined("cpu") as ranks:
         ranks.wait()
         if ranks.rank == rank:
@@ -177,6 +182,24 @@ def precision(weights: str, moments: str) -> dict:
             "sharded": all(isinstance(p, DTensor) for p in [*model.parameters(), *states]),
             "states": sorted({str(value.dtype) for value in states}),
         }  # fmt: skip
+
+
+def spoilt_example(index: int) -> None:
+    """Two steps over eight documents, one of which has a token that is not a number in the second rank's part of the embedding."""
+    docs = documents(8)
+    ids = [*docs[index].ids]
+    ids[2] = 97
+    docs[index] = replace(docs[index], ids=tuple(ids))
+    with joined("cpu") as ranks:
+        model = sharded(make_model("llama", vocabulary=98), ranks)
+        attach_packing(model, longest=40)
+        if ranks.rank == 1:
+            with torch.no_grad():
+                model.get_input_embeddings().weight.to_local()[-1, 0] = float("nan")
+        steps = plan_steps(
+            [len(d.ids) for d in docs], epochs=2, batch_examples=8, budget=64, pack=True, seed=1, rank=ranks.rank, ranks=ranks.size
+        )
+        list(run_steps(model, make_optimizer(model, (0.9, 0.95), 0.1), docs, steps, **HOW, ranks=ranks))
 
 
 def dropout() -> dict:
@@ -290,6 +313,76 @@ def finish(folder: str, epochs: int, steps: int) -> list[str]:
         run = loop.run_folder(workspace, read_recipe(workspace.recipe_path), ranks)
         run.finish(epochs, steps, ranks)
         return [str(Path(path).relative_to(run.path)) for path in read]
+
+
+def adapted() -> dict:
+    """What some steps with an adapter do to what is trained, on several ranks and in one process: how far EOT's rows move, and how far apart they are."""
+    from limakit.train.adapter import attach_adapter, trained_weights
+    from limakit.train.attach import attach
+
+    spec = TrainSpec(lora=LoraSpec(rank=4, alpha=8.0), residual_dropout=0.0, precision="float32")
+    assert spec.lora is not None
+    eot = 90
+    docs = [Document(d.id, (*d.ids, eot), (*d.target, True)) for d in documents(6)]
+    plan = {"epochs": 3, "batch_examples": 6, "budget": 64, "pack": True, "seed": 1}
+    with joined("cpu") as ranks:
+        base = make_model("llama").eval()
+        alone = copy.deepcopy(base)
+        attach_adapter(alone, spec.lora, eot, 0)
+
+        def shell() -> Any:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(copy.deepcopy(base.config), dtype=torch.float32).eval()
+                attach_adapter(model, spec.lora, eot, 0)
+                return model
+
+        together = shard_out(lambda: copy.deepcopy(alone), shell, ranks)
+        before = {name: value.clone() for name, value in trained_weights(alone).items()}
+        after = []
+        for model, where in ((together, {"rank": ranks.rank, "ranks": ranks.size}), (alone, {})):
+            attach(model, spec, longest=41)
+            optimizer = make_optimizer(model, (0.9, 0.95), 0.0)
+            steps = plan_steps([len(d.ids) for d in docs], **plan, **where)
+            list(run_steps(model, optimizer, docs, steps, **HOW, ranks=ranks if where else ALONE))
+            after.append(trained_weights(model))
+        rows = [name for name in before if name.endswith("eot_row")]
+        return {
+            "rows": len(rows), "apart": distance(*after),
+            "moved": [[float((weights[name] - before[name]).norm() / before[name].norm()) for name in rows] for weights in after],
+        }  # fmt: skip
+
+
+class Fussy(LlamaForCausalLM):
+    """Wants logits, and fails at the end of its forward pass where it gets something else."""
+
+    def forward(self, *inputs: Any, logits_to_keep: Any = 0, **keywords: Any) -> Any:
+        output = super().forward(*inputs, logits_to_keep=logits_to_keep, **keywords)
+        return output if output.logits.ndim == 3 else output.logits[0, 0]
+
+
+def refused() -> dict:
+    """A model that the loss head does not suit fails in its probe; afterwards it is sharded as before and can be trained."""
+    from limakit.train.attach import attach
+
+    docs = documents(4)
+    with joined("cpu") as ranks:
+        torch.manual_seed(0)
+        config = make_model("llama").config
+        plain = Fussy(config).eval()
+
+        def shell() -> Any:
+            with torch.device("meta"):
+                return Fussy(config).eval()
+
+        model = shard_out(lambda: copy.deepcopy(plain), shell, ranks)
+        attach(model, TrainSpec(residual_dropout=0.0, precision="float32"), longest=40)
+        whole_ones = [name for name, p in model.named_parameters() if not isinstance(p, DTensor)]
+        optimizer = make_optimizer(model, (0.9, 0.95), 0.1)
+        steps = plan_steps(
+            [len(d.ids) for d in docs], epochs=3, batch_examples=4, budget=64, pack=True, seed=1, rank=ranks.rank, ranks=ranks.size
+        )
+        losses = [row.loss for row in run_steps(model, optimizer, docs, steps, **HOW, ranks=ranks)]
+        return {"whole": whole_ones, "head": loss_head(model) is not None, "losses": losses}
 
 
 def attached(compiled: bool, recomputed: bool) -> dict:

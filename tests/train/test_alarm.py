@@ -8,8 +8,10 @@ import random
 
 import pytest
 import torch
+from crowd import Crowd
 from hypothesis import given
 from hypothesis import strategies as st
+from rank_jobs import documents as rank_documents
 from runs import edit, rows, run, tree
 from tiny import make_model, make_workspace
 
@@ -71,6 +73,21 @@ def test_the_example_that_spoils_a_step_is_named_first_and_the_weights_stay(pack
     assert not optimizer.state
     for name, p in model.named_parameters():
         assert torch.equal(p.nan_to_num(), before[name].nan_to_num()), name
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_over_ranks_the_example_is_named_whichever_has_it_and_nobody_waits(tmp_path, rank):
+    """Two real ranks of a sharded model: the sums are not numbers anywhere, but only one rank has forwarded the example that makes them so."""
+    docs = rank_documents(8)
+    [step] = plan_steps([len(d.ids) for d in docs], epochs=1, batch_examples=8, budget=64, pack=True, seed=1, rank=rank, ranks=2)
+    index = next(i for row in step.rows for i in row if len(docs[i].ids) > 4)
+    crowd = Crowd(tmp_path, 2, "spoilt_example", index)
+    assert crowd.wait(60) == [1, 1]
+    said = crowd.said(0) + crowd.said(1)
+    assert said.count("step 1: the loss is nan") == 1 and "Traceback" not in said and "lower lr" in said
+    named = said.split("the highest loss first: ")[1].split("\n")[0].split(", ")
+    assert named[0] == f"ex-{index} (nan)" and "nan" not in "".join(named[1:])
+    assert sorted(name.split(" ")[0] for name in named) == sorted(d.id for d in docs)  # of both ranks
 
 
 def test_weights_that_are_gone_are_not_blamed_on_an_example():
