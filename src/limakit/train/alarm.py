@@ -62,7 +62,7 @@ def refuse_step(
     else:
         return
     shown = _suspects(example_losses(model, documents, step, **how), documents)
-    raise LimakitError(f"step {step.number}: {what}\n  its examples, the highest loss first: {shown}", remedy=_remedy(lr, precision))
+    raise LimakitError(f"step {step.number}: {what}\n  its examples, the highest loss first: {shown}", remedy=_remedy(step, lr, precision))
 
 
 def refuse_epoch(
@@ -83,7 +83,7 @@ def refuse_epoch(
         raise LimakitError(
             f"step {step.number}: its update has spoilt the model: the loss on the first step's examples, {first.loss:.4g} before "
             f"training, is {loss:.4g}; epoch {step.epoch} is not written",
-            remedy=_remedy(lr, precision),
+            remedy=_remedy(step, lr, precision),
         )
 
 
@@ -132,12 +132,16 @@ def _suspects(losses: dict[int, float], documents: Sequence[Document]) -> str:
     return ", ".join(named)
 
 
-def _remedy(lr: float, precision: str) -> str:
+def _remedy(step: Step, lr: float, precision: str) -> str:
     tries = [f"lower lr under [train] (here {lr:.3g})"]
     if precision != "float32":
         tries.append('try precision = "float32"')
     tries.append("look at the examples named first for text that is not language")
-    return (
-        f"{', '.join(tries)}. Nothing of this step was saved: the newest epoch is good, and the same command goes on after it; with a "
-        "changed setting or set it is another run, so give the recipe another name"
-    )
+    if step.epoch == 1:
+        saved = "Nothing was saved, for no epoch was complete: change the recipe or the set, and the same command begins anew"
+    else:
+        saved = (
+            f"Epoch {step.epoch - 1} is good and stays; the same command goes on after it, and with nothing changed comes to this step again. "
+            "With a changed setting or set it is another run, so give the recipe another name"
+        )
+    return f"{', '.join(tries)}. {saved}"
