@@ -6,7 +6,8 @@ The rule stands here alone: the chosen epoch if there is a choice, else the last
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,17 @@ class Checkpoint:
         return (
             "the last epoch; limakit select chooses another" if self.epoch is None else f"epoch {self.epoch}, as chosen by limakit select"
         )
+
+    def check(self, files: Mapping[str, str], where: str) -> None:
+        """Raise LimakitError where a file of the chosen epoch, of these hashes now, is not as it was written."""
+        if self.epoch is None:
+            return
+        written = _written(self.folder)
+        if changed := sorted(name for name, digest in files.items() if written.get(name) != digest):
+            what = f"epoch {self.epoch} was chosen, and {changed[0]} is not what training wrote"
+            raise LimakitError(
+                what, where=where, remedy="put back an undamaged copy, or choose another epoch with limakit select --epoch N"
+            )
 
 
 def epoch_folder(run: Path, number: int) -> Path:
@@ -101,3 +113,41 @@ def checkpoint_of(workspace: Workspace, name: str) -> Checkpoint:
         what = f"epoch {choice.epoch} was chosen, and what lies there now is that of another training"
         raise LimakitError(what, where=workspace.relative(folder), remedy=again)
     return Checkpoint(folder, choice.epoch)
+
+
+def taken_instead(run: Path, within: str, files: Mapping[str, str]) -> str | None:
+    """Where responses are by another checkpoint of a run than the one its name means now: by which, and which that is; else None.
+
+    `within` is theirs ("final", "epochs/02"), `files` are the hashes it had. Two names of the same weights are one checkpoint. Raises
+    LimakitError for a choice that cannot be read.
+    """
+    choice = read_choice(run)
+    now = "final" if choice is None else epoch_folder(run, choice.epoch).relative_to(run).as_posix()
+    if within == now:
+        return None
+    written = _written(run / now) if choice is not None else _written_last(run)
+    if files and all(written.get(name) == digest for name, digest in files.items()):
+        return None
+    return f"made by {_spoken(within)}, and {_spoken(now)} is {'taken' if choice is None else 'chosen'}"
+
+
+def _spoken(within: str) -> str:
+    number = within.removeprefix("epochs/")
+    return f"epoch {int(number)}" if number.isdecimal() else "the last epoch" if within == "final" else within
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The hashes of an epoch's files as they were written; none where they cannot be told."""
+    try:
+        return dict(json.loads((folder / SUMS).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _written_last(run: Path) -> dict[str, str]:
+    """As `_written`, of final/, by the run's manifest."""
+    try:
+        outputs = dict(json.loads((run / "manifest.json").read_bytes())["outputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {name.removeprefix("final/"): digest for name, digest in outputs.items() if name.startswith("final/")}

@@ -45,7 +45,7 @@ def test_prompts_that_changed_are_told(tmp_path):
     workspace, recipe = make_epochs(tmp_path)
     write_jsonl(workspace.data / "dev.jsonl", [Prompt(id="new", source="dev", turns=(Turn(role="user", text="New?"),))])
     notes = read_selection(workspace, recipe).notes
-    assert len(notes) == 4 and "epoch 1 answered other prompts than data/dev.jsonl now holds" in notes[0]
+    assert len(notes) == 1 and "epochs 1 to 4 answered other prompts than data/dev.jsonl now holds" in notes[0]
 
 
 def test_grades_of_other_responses_are_left_out_and_told(tmp_path):

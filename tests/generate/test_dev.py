@@ -207,19 +207,51 @@ def test_a_look_that_fails_costs_no_epoch(tmp_path, capsys, monkeypatch):
         run_looked_at(folder)
     assert "epoch 1 could not be looked at, and training goes on" in capsys.readouterr().err
     workspace, recipe = opened(folder)
-    assert (folder / "runs/tiny/final").is_dir() and read_look(Place(workspace.runs / "tiny", 1)) is None
+    look = read_look(Place(workspace.runs / "tiny", 1))
+    assert (folder / "runs/tiny/final").is_dir() and look.answered is None and len(look.held_out.each) == 5  # what could be seen is kept
     look_again(workspace, recipe)
-    assert read_look(Place(workspace.runs / "tiny", 1)) is not None
+    assert read_look(Place(workspace.runs / "tiny", 1)).answered is not None
     assert look_again(workspace, recipe) == []
 
 
+def test_measuring_does_not_take_the_answers_with_it_nor_keep_the_weights(tmp_path, capsys, monkeypatch):
+    """The held-out set cannot be measured; the answers are written, and an epoch without its look outlives train.keep = 1."""
+    folder = dev_workspace(tmp_path / "w", epochs=2, keep=1)
+
+    def refuse(*_):
+        raise LimakitError("no memory for it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("limakit.generate.dev._measure", refuse)
+        run_looked_at(folder)
+    told = capsys.readouterr()
+    assert "its weights stay until limakit select --answer" in told.err and "epoch 1 not looked at and not dropped" in told.out
+    look = read_look(place := Place(folder / "runs/tiny", 1))
+    assert look.held_out is None and len(read_answers(place, look)) == 6
+    assert (folder / "runs/tiny/epochs/01").is_dir()
+    look_again(*opened(folder))
+    assert run_looked_at(folder) == [] and not (folder / "runs/tiny/epochs/01").exists()
+
+
+def test_a_held_out_example_of_which_nothing_is_measured_is_told_before_the_first_step(tmp_path):
+    folder = dev_workspace(tmp_path / "w", keep=1)
+    turns = [{"role": "user", "text": "water " * 200}, {"role": "assistant", "text": "yes"}]
+    with open(folder / "data/held_out.jsonl", "a") as file:
+        file.write(json.dumps({"id": "h-long", "source": "held", "turns": turns}) + "\n")
+    with pytest.raises(
+        LimakitError, match=r"data/held_out.jsonl, row 6: 'h-long': cut to \d+ tokens it has no response token left"
+    ) as caught:
+        run_looked_at(folder)
+    assert "max_tokens" in caught.value.remedy and not (folder / "runs").exists()
+
+
 def test_a_prompt_that_fills_the_context_is_left_out_and_named(tmp_path, capsys):
-    folder = dev_workspace(tmp_path / "w", epochs=1)
+    folder = dev_workspace(tmp_path / "w", epochs=2)
     row = {"id": "long", "source": "s", "turns": [{"role": "user", "text": "water " * 200}]}
     with open(folder / "data/dev.jsonl", "a") as file:
         file.write(json.dumps(row) + "\n")
     run_looked_at(folder)
-    assert "1 dev prompts fill the model's context and are not answered: long" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("1 dev prompts fill the model's context and are not answered: long") == 1  # for all epochs
     look = read_look(place := Place(folder / "runs/tiny", 1))
     assert look.answered.left_out == ("long",) and len(read_answers(place, look)) == 6
 

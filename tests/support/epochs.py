@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from limakit.generate.look import Answered, HeldOut, Look, Measured, Place, Sampled, write_look
+from limakit.generate.look import Answered, HeldOut, Look, Measured, Place, Sampled, prompt_hash, write_look
 from limakit.recipe import read_recipe
 from limakit.records import Grade, Prompt, Response, Turn, write_jsonl
 from limakit.workspace import find_workspace, sha256_file
@@ -51,7 +51,7 @@ def make_epochs(
             )
             for i, p in enumerate(asked)
         ]  # fmt: skip
-        answered = Answered(file="data/dev.jsonl", sha256=sha256_file(path), sampling=sampling)
+        answered = Answered(file="data/dev.jsonl", sha256=sha256_file(path), prompts={p.id: prompt_hash(p) for p in asked}, sampling=sampling)
         write_look(Place(run, e), Look(epoch=e, model=name, answered=answered, held_out=held_out), said)
         if e in kept:
             (run / "epochs" / f"{e:02}").mkdir(parents=True)

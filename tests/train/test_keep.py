@@ -12,8 +12,9 @@ from limakit.choice import SUMS, Choice, read_choice, write_choice
 from limakit.errors import LimakitError
 from limakit.recipe import read_recipe
 from limakit.train import run_folder
+from limakit.train.loop import train
 from limakit.train.run_folder import RunFolder
-from limakit.workspace import sha256_file
+from limakit.workspace import find_workspace, sha256_file
 
 
 def keep(folder, policy):
@@ -126,7 +127,7 @@ def test_a_run_that_drops_goes_on_after_a_kill_to_the_same_bytes(finished, tmp_p
     class Killed(BaseException):
         pass
 
-    def die(self, policy):
+    def die(self, *_):
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
@@ -153,3 +154,26 @@ def test_policies_that_are_none_are_refused(finished, tmp_path, policy):
     edit(folder, "[train]", f"[train]\nkeep = {policy}")
     with pytest.raises(LimakitError, match=r"train.keep"):
         read_recipe(folder / "lima.toml")
+
+
+def test_an_epoch_that_nobody_has_seen_stays_until_somebody_has(finished, tmp_path, capsys):
+    folder = copy(finished, tmp_path, with_run=True)
+    workspace = find_workspace(folder / "lima.toml")
+    keep(folder, 1)
+
+    class Looks:
+        seen_so_far = {2, 3}
+
+        def __call__(self, epoch):
+            raise AssertionError("the run is finished")
+
+        def seen(self, number):
+            return number in self.seen_so_far
+
+    train(workspace, read_recipe(workspace.recipe_path), Looks())
+    out = capsys.readouterr().out
+    assert here(folder) == ["01", "03"]
+    assert "epoch 1 not looked at and not dropped: limakit select --answer" in out and "dropped the weights of epoch 2" in out
+    Looks.seen_so_far = {1, 2, 3}
+    train(workspace, read_recipe(workspace.recipe_path), Looks())
+    assert here(folder) == ["03"]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import LimakitError
-from ..workspace import sha256_file
+from ..choice import taken_instead
+from ..errors import LimakitError, UsageError
+from ..workspace import name_for_file, sha256_file
 
 CHEAP = 64 * 2**20  # bytes: a larger file (weights) is not hashed for this
 
@@ -49,18 +50,37 @@ class Present:
     def out_of_date(self, path: Path) -> str | None:
         """Why the rows of `path` are not about what lies there now, and what to run; None where they are, or nobody can tell.
 
-        An input that has gone, or is too large to hash and in no manifest of its folder, tells nothing.
+        An input that has gone, or is too large to hash and in no manifest of its folder, tells nothing. Responses that have a run's name are
+        about the checkpoint which that name means now (choice.py). Raises LimakitError for a manifest or a choice that cannot be read.
         """
         origin = read_origin(path)
         if origin is None:
             return None
         if changed := self._changed(origin):
             return f"{_say(origin.stage, changed)}: run limakit {origin.stage}"
+        if other := self._other_epoch(origin):
+            return f"{other}: run limakit generate"
         for name in origin.inputs:
             made = read_origin(self.root / name) if name.endswith(".jsonl") else None
             if made and (changed := self._changed(made)):
                 return f"made from {name}, which was {_say(made.stage, changed)}: run limakit {made.stage}, then limakit {origin.stage}"
+            if made and (other := self._other_epoch(made)):
+                return f"made from {name}, which was {other}: run limakit generate, then limakit {origin.stage}"
         return None
+
+    def _other_epoch(self, origin: Origin) -> str | None:
+        """`choice.taken_instead`, of responses that have the name of the run whose checkpoint gave them."""
+        if origin.stage != "generate":
+            return None
+        model, name = str(origin.settings.get("model", "")), str(origin.settings.get("name", ""))
+        try:
+            own = f"runs/{name_for_file(name)}/"
+        except UsageError:
+            return None
+        if not model.startswith(own):
+            return None
+        files = {file.removeprefix(f"{model}/"): digest for file, digest in origin.inputs.items() if file.startswith(f"{model}/")}
+        return taken_instead(self.root / own, model.removeprefix(own), files)
 
     def _changed(self, origin: Origin) -> list[str]:
         return [name for name, digest in origin.inputs.items() if (self._hash(name) or digest) != digest]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..choice import Choice, epoch_folder, read_choice
 from ..errors import LimakitError, UsageError
-from ..generate.look import Look, Place, read_answers, read_look
+from ..generate.look import Look, Place, prompt_hash, read_answers, read_look
 from ..progress import warn
 from ..recipe import Recipe
 from ..records import Grade, Prompt, Response, jsonl_lines, read_jsonl
@@ -21,6 +21,8 @@ from .intervals import Estimate, cluster_bootstrap
 from .origin import Present, read_origin
 from .perplexity import Relation, perplexity, relation
 from .rows import read_placed, refuse_repeats
+
+NO_PROMPTS = "there are no dev prompts"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class EpochSeen:
 
 @dataclass(frozen=True)
 class Selection:
-    """A run's epochs, in order, and the dev prompts in the order of their file. `asked` is whether an epoch answered other prompts than those."""
+    """A run's epochs, in order, and the dev prompts in the order of their file."""
 
     run: Path
     epochs: tuple[EpochSeen, ...]
@@ -69,18 +71,38 @@ class Selection:
         for epoch in self.epochs:
             if epoch.number == number:
                 return epoch
-        raise UsageError(
-            f"there is no epoch {number}", where=self.run.name, remedy=f"epochs here: {self.epochs[0].number} to {self.epochs[-1].number}"
-        )
+        raise no_epoch(number, self.run, [epoch.number for epoch in self.epochs])
 
     def prompt(self, which: str) -> Prompt:
         """By its id, or its number from 1. Raises UsageError where there is none."""
+        if not self.prompts:
+            remedy = 'a source with split = "dev" gives them (limakit curate), and [dev] prompts in the recipe names their file'
+            raise UsageError(NO_PROMPTS, where=self.run.name, remedy=remedy)
         by_id = {prompt.id: prompt for prompt in self.prompts}
         if which in by_id:
             return by_id[which]
         if which.isdecimal() and 1 <= int(which) <= len(self.prompts):
             return self.prompts[int(which) - 1]
         raise UsageError(f"there is no dev prompt {which!r}", remedy=f"name its id, or its number from 1 to {len(self.prompts)}")
+
+    def reworded(self, prompt: Prompt) -> str:
+        """Which epochs answered another text under this prompt's id, as a note; nothing where none did."""
+        now = prompt_hash(prompt)
+        answered = [(epoch, epoch.look.answered) for epoch in self.epochs if epoch.look is not None and epoch.look.answered is not None]
+        others = [epoch.number for epoch, of in answered if of.prompts.get(prompt.id, now) != now]
+        return f"{spoken(others)} answered an earlier wording of this prompt; limakit select --answer asks again" if others else ""
+
+
+def no_epoch(number: int, run: Path, numbers: Sequence[int]) -> UsageError:
+    """What a user reads who names an epoch that a run does not have."""
+    return UsageError(f"there is no epoch {number}", where=run.name, remedy=f"epochs here: {numbers[0]} to {numbers[-1]}")
+
+
+def spoken(epochs: Sequence[int]) -> str:
+    """ "epochs 1 to 4", "epochs 1, 3", "epoch 2"."""
+    if len(epochs) > 2 and epochs[-1] - epochs[0] == len(epochs) - 1:
+        return f"epochs {epochs[0]} to {epochs[-1]}"
+    return f"epoch{'s' if len(epochs) > 1 else ''} {', '.join(map(str, epochs))}"
 
 
 def grades_folder(run: Path) -> Path:
@@ -91,9 +113,7 @@ def grades_folder(run: Path) -> Path:
 def read_selection(workspace: Workspace, recipe: Recipe) -> Selection:
     """Read what a recipe's run left. Raises UsageError where nothing is trained yet, LimakitError for a file that cannot be read."""
     run = workspace.runs / name_for_file(recipe.name)
-    numbers = _epochs(run)
-    if not numbers:
-        raise UsageError("no epoch is trained yet", where=workspace.relative(run), remedy="run limakit train")
+    numbers = epoch_numbers(workspace, run)
     files: dict[str, str] = {}
     notes: list[str] = []
     losses = _losses(run / "log.jsonl")
@@ -102,13 +122,13 @@ def read_selection(workspace: Workspace, recipe: Recipe) -> Selection:
     path = workspace.path(recipe.dev.prompts) if recipe.dev.prompts else None
     prompts = tuple(read_jsonl(path, Prompt)) if path is not None and path.is_file() else ()
     digest = sha256_file(path) if prompts and path is not None else ""
-    epochs = []
+    epochs, others = [], []
     for number in numbers:
         place = Place(run, number)
         look = read_look(place)
         answers = {response.prompt_id: response for response in read_answers(place, look)} if look is not None else {}
         if look is not None and look.answered is not None and digest and look.answered.sha256 != digest:
-            notes.append(f"epoch {number} answered other prompts than {recipe.dev.prompts} now holds; limakit select --answer asks again")
+            others.append(number)
         for file in (place.look, place.responses, *(workspace.root / name for name in (graded[number].files if number in graded else ()))):
             if file.is_file():
                 files[workspace.relative(file)] = sha256_file(file)
@@ -116,11 +136,13 @@ def read_selection(workspace: Workspace, recipe: Recipe) -> Selection:
     for name in (run / "log.jsonl", path):
         if name is not None and name.is_file():
             files[workspace.relative(name)] = sha256_file(name)
+    if others:
+        notes.append(f"{spoken(others)} answered other prompts than {recipe.dev.prompts} now holds; limakit select --answer asks again")
     return Selection(run, tuple(epochs), prompts, read_choice(run), _relation(epochs), tuple(notes), files)
 
 
-def _epochs(run: Path) -> list[int]:
-    """Every epoch that is whole: its weights are here, were dropped, or it was looked at."""
+def epoch_numbers(workspace: Workspace, run: Path) -> list[int]:
+    """Every epoch that is whole, in order: its weights are here, were dropped, or it was looked at. Raises UsageError where there is none."""
     places = [*(run / "epochs").glob("*"), *(path.with_suffix("") for path in (run / "dev").glob("*.json"))]
     found = {int(path.name) for path in places if path.name.isdigit()}
     try:
@@ -129,6 +151,8 @@ def _epochs(run: Path) -> list[int]:
         pass
     except (OSError, ValueError, TypeError):
         raise LimakitError("is not readable", where=run / "dropped.json", remedy="limakit train says what to do") from None
+    if not found:
+        raise UsageError("no epoch is trained yet", where=workspace.relative(run), remedy="run limakit train")
     return sorted(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shlex
@@ -21,7 +22,11 @@ from .sitting import Sitting
 
 
 def default_reviewer() -> str:
-    return os.environ.get("USER", "")
+    """Whose decision it is where nobody says: $USER, or else whom the system says is logged in; "" where it does not know either."""
+    try:
+        return os.environ.get("USER") or getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return ""
 
 
 def list_candidates(workspace: Workspace, *, source: str | None = None, kept: bool = False, as_json: bool = False) -> None:

@@ -5,7 +5,8 @@ in memory. What it says is what the saved epoch would say: eval mode, the model'
 computation, whatever it is trained with. With an adapter ([train.lora]) that is not the model in memory: the epoch's files are loaded beside it
 as everybody loads them, which takes the whole model in float32. Training goes on as if nobody had looked.
 
-A look that fails is told, and training goes on: no epoch is lost for what can be looked at later (limakit select --answer).
+The dev set is checked before the first step. A look that fails all the same is told, and training goes on: what was seen is written, and the
+epoch's weights stay whatever train.keep says, until they have been looked at (limakit select --answer).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..errors import LimakitError
 from ..model.attention import PACKED, VARLEN, evaluating
 from ..model.chat import ChatFormat, chat_format
 from ..model.head import attach_loss_head
-from ..model.load import context_length, load_causal_lm, load_tokenizer, longrope_length, pick_device
+from ..model.load import context_length, load_causal_lm, load_config, load_tokenizer, longrope_length, pick_device
 from ..model.loss import row_loss
 from ..model.save import stop_at_eot
 from ..progress import Progress, say, track, warn
@@ -36,7 +37,7 @@ from ..train.shard import whole
 from ..train.steps import Document, prepare
 from ..workspace import Workspace, check_data, name_for_file, sha256_file, stage_lock
 from .local import Row, Stream, decode
-from .look import Answered, HeldOut, Look, Measured, Place, Sampled, read_look, same_prompts, write_look
+from .look import Answered, HeldOut, Look, Measured, Place, Sampled, prompt_hash, read_look, same_prompts, write_look
 from .run import as_response
 from .sampling import Sampling
 
@@ -58,27 +59,80 @@ class DevSet:
         return bool(self.prompts or self.examples)
 
 
-def each_epoch(workspace: Workspace, recipe: Recipe) -> Callable[[Epoch], None]:
-    """What train() is to call as each epoch ends. Reads the dev set now, so that a file that cannot be read is told before hours of training.
+@dataclass(frozen=True)
+class Looks:
+    """What train() calls as each epoch ends (runs/NAME/dev/NN.jsonl and NN.json), and whether an epoch was seen."""
 
-    Writes runs/NAME/dev/NN.jsonl and NN.json. Raises LimakitError for a file of the dev set with a row that is wrong.
-    """
-    dev = read_dev_set(workspace, recipe)
-    if not (workspace.runs / name_for_file(recipe.name) / "manifest.json").exists():
-        for what in _missing(recipe, dev):
-            warn(what)
+    workspace: Workspace
+    recipe: Recipe
+    dev: DevSet
 
-    def look_at(epoch: Epoch) -> None:
-        if not dev:
+    @property
+    def run(self) -> Path:
+        return self.workspace.runs / name_for_file(self.recipe.name)
+
+    def __call__(self, epoch: Epoch) -> None:
+        if not self.dev:
             return
         try:
-            take_look(epoch if epoch.written is None else as_read(epoch, workspace, recipe), dev, recipe)
+            take_look(epoch if epoch.written is None else as_read(epoch, self.workspace, self.recipe), self.dev, self.recipe)
         except LimakitError as error:
-            warn(f"epoch {epoch.number} could not be looked at, and training goes on: {error.message}")
+            what = f"epoch {epoch.number} could not be looked at, and training goes on: {error.message}"
+            warn(f"{what}\n  its weights stay until limakit select --answer has looked at it")
         if epoch.ranks.device.type == "cuda":
             torch.cuda.empty_cache()  # what was held for it, keys and values too, had other shapes than training wants
 
-    return look_at
+    def seen(self, number: int) -> bool:
+        """Whether all that there is to look with was looked with, whatever it held then: only such an epoch is dropped."""
+        if not self.dev:
+            return True
+        try:
+            look = read_look(Place(self.run, number))
+        except LimakitError:
+            return False
+        answered, measured = look is not None and look.answered is not None, look is not None and look.held_out is not None
+        return (answered or not self.dev.prompts) and (measured or not self.dev.examples)
+
+
+def each_epoch(workspace: Workspace, recipe: Recipe) -> Looks:
+    """What train() is to look at each epoch with. Reads and encodes the dev set now, so that what is wrong with it is told before hours of training.
+
+    Raises LimakitError for a file of the dev set with a row that is wrong or of which nothing would be measured.
+    """
+    looks = Looks(workspace, recipe, read_dev_set(workspace, recipe))
+    if not (looks.run / "manifest.json").exists():
+        for what in _missing(recipe, looks.dev):
+            warn(what)
+        _check(workspace, recipe, looks.dev)
+    return looks
+
+
+def _check(workspace: Workspace, recipe: Recipe, dev: DevSet) -> None:
+    """Encode the dev set as every look will. Warns of prompts that no epoch can answer."""
+    if not dev:
+        return
+    model = recipe.model
+    where: dict[str, Any] = {"root": workspace.root, "revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    chat = chat_format(load_tokenizer(model.base, **where), add_eot=True)
+    assert chat is not None
+    for number, example in enumerate(dev.examples, start=1):
+        with _told_where(dev.examples_file, number, example.id):
+            prepare([example], chat, recipe.train.max_tokens, "response", None)
+    room, full = _room(load_config(model.base, **where)), []
+    for number, prompt in enumerate(dev.prompts, start=1):
+        with _told_where(dev.prompts_file, number, prompt.id):
+            full += _rows([prompt], chat, room)[1]
+    if full:
+        warn(f"{len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
+
+
+@contextmanager
+def _told_where(file: str, row: int, name: str) -> Iterator[None]:
+    """What is wrong with a row, told with its place."""
+    try:
+        yield
+    except LimakitError as error:
+        raise LimakitError(f"{name!r}: {error.what}", where=f"{file}, row {row}", remedy=error.remedy) from error
 
 
 def read_dev_set(workspace: Workspace, recipe: Recipe) -> DevSet:
@@ -109,34 +163,44 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
     """Look at the epoch and write what was seen. All ranks have to call it: each answers and measures its share, the first one writes.
 
     Raises LimakitError, on all ranks, for a model that does not decode (`local.decode`), a held-out example without a response token left, memory
-    that does not hold a single row, a full disk.
+    that does not hold a single row, a full disk. What was answered or measured all the same is written first, unless an older look is there.
     """
     ranks, name = epoch.ranks, f"{recipe.name}@{epoch.number}"
-    documents, trimmed = _documents(epoch, dev, recipe)
     rows, full = _rows(dev.prompts, epoch.chat, _room(epoch.model.config))
-    if full:
-        warn(f"epoch {epoch.number}: {len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
-
-    def see() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        measured = [one.model_dump() for one in _measure(epoch, documents[ranks.rank :: ranks.size])]
-        return measured, [response.model_dump() for response in _answer(epoch, rows[ranks.rank :: ranks.size], recipe, name)]
-
+    documents: list[Document] = []
+    trimmed, problems = 0, []
+    responses: list[dict[str, Any]] | None = None
+    measured: list[dict[str, Any]] | None = None
     with as_saved(epoch):
-        measured, responses = _on_all(ranks, see)
-    said = {one["prompt_id"]: Response(**one) for share in ranks.gather(responses) for one in share}
-    losses = {one["id"]: Measured(**one) for share in ranks.gather(measured) for one in share}
+        try:
+            documents, trimmed = _on_all(ranks, lambda: _documents(epoch, dev, recipe))
+            mine = documents[ranks.rank :: ranks.size]
+            measured = _on_all(ranks, lambda: [one.model_dump() for one in _measure(epoch, mine)])
+        except LimakitError as error:
+            problems.append(error)
+        try:
+            share = rows[ranks.rank :: ranks.size]
+            responses = _on_all(ranks, lambda: [response.model_dump() for response in _answer(epoch, share, recipe, name)])
+        except LimakitError as error:
+            problems.append(error)
+    said = {one["prompt_id"]: Response(**one) for each in ranks.gather(responses or []) for one in each}
+    losses = {one["id"]: Measured(**one) for each in ranks.gather(measured or []) for one in each}
     look = Look(epoch=epoch.number, model=name, answered=None, held_out=None)
-    if dev.prompts:
-        answered = Answered(file=dev.prompts_file, sha256=dev.prompts_hash, sampling=sampled(recipe), left_out=tuple(full))
+    if dev.prompts and responses is not None:
+        hashes = {prompt.id: prompt_hash(prompt) for prompt in dev.prompts}
+        answered = Answered(file=dev.prompts_file, sha256=dev.prompts_hash, prompts=hashes, sampling=sampled(recipe), left_out=tuple(full))
         look = look.model_copy(update={"answered": answered})
-    if dev.examples:
+    if dev.examples and measured is not None:
         held_out = HeldOut(
             file=dev.examples_file, sha256=dev.examples_hash, max_tokens=recipe.train.max_tokens, trimmed=trimmed,
             each=tuple(losses[document.id] for document in documents),
         )  # fmt: skip
         look = look.model_copy(update={"held_out": held_out})
-    if ranks.first:
-        write_look(Place(epoch.folder, epoch.number), look, [said[prompt.id] for prompt in dev.prompts if prompt.id in said])
+    place = Place(epoch.folder, epoch.number)
+    if ranks.first and (not problems or ((look.answered or look.held_out) and not place.look.exists())):
+        write_look(place, look, [said[prompt.id] for prompt in dev.prompts if prompt.id in said])
+    if problems:
+        raise problems[0]
     return look
 
 
@@ -286,6 +350,7 @@ def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
     epochs = sorted(int(path.name) for path in (run / "epochs").glob("*") if path.name.isdigit())
     if not epochs:
         raise LimakitError("no epoch's weights are here", where=workspace.relative(run / "epochs"), remedy="run limakit train")
+    _check(workspace, recipe, dev)
     device = pick_device(recipe.generate.device)
     wrote = []
     with stage_lock(run, "train"):

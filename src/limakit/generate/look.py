@@ -1,6 +1,6 @@
 """What was seen of an epoch as it ended, in runs/NAME/dev/: NN.jsonl, its answers to the dev prompts, and NN.json, written last, the rest.
 
-    {"epoch": 3, "model": "lima@3", "answered": {"file", "sha256", "sampling"}, "held_out": {"file", "sha256", "max_tokens", "trimmed", "each"}}
+    {"epoch": 3, "model": "lima@3", "answered": {"file", "sha256", "prompts", "sampling"}, "held_out": {"file", "sha256", "max_tokens", "trimmed", "each"}}
 
 Equal epochs give equal bytes: no clock, and a resumed run that looks at an epoch again writes the same.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ..errors import LimakitError
-from ..records import Record, Response, first_problem, read_jsonl, write_jsonl
-from ..workspace import sha256_file, write_text
+from ..records import Prompt, Record, Response, first_problem, read_jsonl, write_jsonl
+from ..workspace import sha256_file, sha256_json, write_text
 
 
 class Sampled(Record):
@@ -28,11 +28,17 @@ class Sampled(Record):
     max_tokens: int
 
 
+def prompt_hash(prompt: Prompt) -> str:
+    """Of its turns, which are what is answered."""
+    return sha256_json([[turn.role, turn.text] for turn in prompt.turns])
+
+
 class Answered(Record):
-    """The file of prompts, and how they were answered. `left_out`: prompts that fill the model's context."""
+    """The file of prompts, the hash of each by its id, and how they were answered. `left_out`: prompts that fill the model's context."""
 
     file: str
     sha256: str
+    prompts: dict[str, str]
     sampling: Sampled
     left_out: tuple[str, ...] = ()
 

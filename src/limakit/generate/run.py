@@ -57,7 +57,10 @@ def generate(workspace: Workspace, recipe: Recipe, *, model: str | None, name: s
     config = load_config(checkpoint, **load)
     prompts_path = workspace.path(spec.prompts)
     inputs = {workspace.relative(prompts_path): sha256_file(prompts_path)}
-    inputs |= {f"{shown}/{file}": digest for file, digest in fingerprint(folder, config).items()}
+    files = fingerprint(folder, config)
+    if chosen is not None:
+        chosen.check(files, shown)
+    inputs |= {f"{shown}/{file}": digest for file, digest in files.items()}
     work = workspace.responses / ".generate" / name_for_file(name)  # a place and a lock for each name: others may be generated meanwhile
     with stage_lock(work, f"generate of {name}"):
         _sweep(path, manifest)

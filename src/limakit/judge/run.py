@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..analyze.grades import show_grades, summarise
+from ..analyze.origin import Present
 from ..analyze.preference import preferences, show_preferences
 from ..errors import UsageError
-from ..progress import say, warn
+from ..progress import say, visible, warn
 from ..recipe import JudgeSpec, Recipe
 from ..records import Grade, Judgment
-from ..workspace import Workspace, stage_lock
+from ..workspace import Workspace, name_for_file, stage_lock
 from .rubric import Rubric, fill
 from .sheet import Item, Sheet, plan, plan_epochs
 from .verdict import Parsed, Said
@@ -36,6 +37,11 @@ def judge(workspace: Workspace, recipe: Recipe, *, model: str | None, against: l
 
         check_endpoint(spec)
     sheets = plan(workspace, recipe, name, baselines)
+    present = Present(workspace.root)
+    for who in (name, *baselines):
+        path = workspace.responses / f"{name_for_file(who)}.jsonl"
+        if reason := present.out_of_date(path):
+            warn(visible(f"{workspace.relative(path)}: {reason}, then limakit judge"))
     _fill(workspace, spec, sheets, (workspace.judgments, workspace.grades))
     _show(workspace, sheets)
     return [sheet.path for sheet in sheets]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
-from ..analyze.selection import EpochSeen, Selection, read_selection
-from ..choice import SUMS, Choice, choosing, epoch_folder, read_choice, write_choice
+from ..analyze.origin import Present
+from ..analyze.selection import NO_PROMPTS, EpochSeen, Selection, epoch_numbers, no_epoch, read_selection
+from ..choice import CHOICE, SUMS, Choice, choosing, epoch_folder, write_choice
+from ..curate.desk import default_reviewer
 from ..curate.screen import Screen, is_terminal
 from ..errors import UsageError
 from ..generate.look import Place
 from ..progress import say, show_table, visible, warn
 from ..recipe import Recipe
-from ..workspace import Workspace, sha256_file
+from ..workspace import Workspace, name_for_file, sha256_file
 from .reading import Reading, prompt_lines
 
 
@@ -85,11 +86,12 @@ def choose(workspace: Workspace, recipe: Recipe, epoch: int, because: str, who: 
 
     Raises UsageError for an epoch that is not there or whose weights were dropped, and for a choice without a reason.
     """
-    selection = read_selection(workspace, recipe)
+    run = workspace.runs / name_for_file(recipe.name)
+    numbers = epoch_numbers(workspace, run)  # no more is read: a choice that is damaged is mended so
     if not because.strip():
         raise UsageError("a choice needs its reason", remedy=f'limakit select --epoch {epoch} --because "what you saw in the responses"')
-    selection.epoch(epoch)
-    run = selection.run
+    if epoch not in numbers:
+        raise no_epoch(epoch, run, numbers)
     with choosing(run):
         folder = epoch_folder(run, epoch)
         if not (folder / SUMS).is_file():
@@ -99,30 +101,54 @@ def choose(workspace: Workspace, recipe: Recipe, epoch: int, because: str, who: 
             )  # fmt: skip
         answers = Place(run, epoch).responses
         choice = Choice(
-            run=recipe.name, epoch=epoch, because=because.strip(), who=os.environ.get("USER", "") if who is None else who,
+            run=recipe.name, epoch=epoch, because=because.strip(), who=default_reviewer() if who is None else who,
             date=datetime.date.today().isoformat(), weights=sha256_file(folder / SUMS),
             responses=sha256_file(answers) if answers.is_file() else None,
         )  # fmt: skip
         path = write_choice(run, choice)
     say(visible(choice_text(choice)))
+    if not choice.who:
+        say("by whom is not known here: --who NAME says it")
     say(f"limakit generate and export take it from now on; {workspace.relative(run / 'final')} stays the last epoch")
+    _say_what_next(workspace, recipe)
+    if (
+        going := [n for n in numbers if n not in (epoch, numbers[-1]) and epoch_folder(run, n).is_dir()]
+        if recipe.train.keep == "picked"
+        else []
+    ):
+        them = f"epochs {', '.join(map(str, going))}" if len(going) > 1 else f"epoch {going[0]}"
+        say(f'the next limakit train drops the weights of {them} (train.keep = "picked"), and they cannot be chosen any more')
     return path
+
+
+def _say_what_next(workspace: Workspace, recipe: Recipe) -> None:
+    """What to run where the responses that are here are another epoch's."""
+    responses = workspace.responses / f"{name_for_file(recipe.name)}.jsonl"
+    if reason := Present(workspace.root).out_of_date(responses):
+        say(visible(f"{workspace.relative(responses)}: {reason}, then limakit judge"))
 
 
 def unchoose(workspace: Workspace, recipe: Recipe) -> None:
     """Take the choice back: the last epoch is taken again. Raises UsageError where there is none."""
-    run = read_selection(workspace, recipe).run
+    run = workspace.runs / name_for_file(recipe.name)
+    epoch_numbers(workspace, run)
     with choosing(run):
-        if read_choice(run) is None:
-            raise UsageError("nothing is chosen", where=workspace.relative(run), remedy="limakit select --epoch N --because WHY chooses")
-        (run / "choice.json").unlink()
+        try:
+            (run / CHOICE).unlink()  # whatever it holds
+        except FileNotFoundError:
+            remedy = "limakit select --epoch N --because WHY chooses"
+            raise UsageError("nothing is chosen", where=workspace.relative(run), remedy=remedy) from None
     say("nothing is chosen any more: limakit generate and export take the last epoch")
+    _say_what_next(workspace, recipe)
 
 
 def select(workspace: Workspace, recipe: Recipe, who: str | None = None) -> None:
     """The table; in a terminal then the responses side by side, prompt by prompt, until somebody chooses or leaves."""
     selection = read_selection(workspace, recipe)
     show_epochs(selection)
+    if not selection.prompts:
+        say(f'{NO_PROMPTS}, so there are no responses to read; to choose: limakit select --epoch N --because "..."')
+        return
     if not is_terminal() or not any(epoch.answers for epoch in selection.epochs):
         say('to read: limakit select --prompt N, or --page; to choose: limakit select --epoch N --because "..."')
         return

@@ -53,6 +53,8 @@ def prompt_lines(selection: Selection, prompt: Prompt) -> list[str]:
     """A prompt and all its answers, one under the other, as plain lines."""
     number = selection.prompts.index(prompt) + 1
     lines = [visible(f"prompt {number} of {len(selection.prompts)}: {prompt.id}"), "", *shown(prompt_text(prompt)).split("\n")]
+    if note := selection.reworded(prompt):
+        lines += ["", f"note: {note}"]
     for epoch in selection.epochs:
         answer = epoch.answers.get(prompt.id)
         lines += ["", visible(f"--- epoch {epoch.number}: {answer_facts(epoch, prompt)}")]
@@ -118,6 +120,8 @@ class Reading:
         parts: list[RenderableType] = [
             Panel(Text(shown(prompt_text(prompt)), overflow="fold"), border_style="cyan", title="prompt", title_align="left")
         ]
+        if note := self.selection.reworded(prompt):
+            parts.append(Text(note, style="yellow"))
         table = Table(expand=True, show_edge=False, padding=(0, 1), header_style="")
         for epoch in some:
             chosen = self.selection.choice is not None and self.selection.choice.epoch == epoch.number

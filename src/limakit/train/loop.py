@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -73,7 +73,17 @@ class Epoch:
     written: Path | None = None
 
 
-def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], None] | None = None) -> list[Path]:
+class Looks(Protocol):
+    """Who looks at the epochs of a run (generate/dev.py)."""
+
+    def __call__(self, epoch: Epoch) -> None: ...
+
+    def seen(self, number: int) -> bool:
+        """Whether the epoch was looked at: no other is dropped."""
+        ...
+
+
+def train(workspace: Workspace, recipe: Recipe, each_epoch: Looks | None = None) -> list[Path]:
     """Fine-tune the base on data/train.jsonl into runs/NAME/; goes on from the newest complete epoch. Returns what it wrote.
 
     `each_epoch` is called on every rank after the last step of an epoch and before the epoch stands in the run's folder, so that a resumed run
@@ -87,7 +97,8 @@ def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], No
         data = read_training_set(workspace, recipe, ranks)
         run = run_folder(workspace, recipe, ranks)
         with stage_lock(run.path, "train") if ranks.first else nullcontext():
-            done = ranks.lead(lambda: _begin(run, workspace, recipe, data))
+            seen = each_epoch.seen if each_epoch is not None else None
+            done = ranks.lead(lambda: _begin(run, workspace, recipe, data, seen))
             if done is None:
                 return []
             if done < recipe.train.epochs:
@@ -95,14 +106,14 @@ def train(workspace: Workspace, recipe: Recipe, each_epoch: Callable[[Epoch], No
                     run.verify(done, ranks)
                 _train_from(done, run, workspace, recipe, data, ranks, each_epoch)
             run.finish(recipe.train.epochs, len(data.steps), ranks)
-            ranks.lead(lambda: run.drop(recipe.train.keep))
+            ranks.lead(lambda: run.drop(recipe.train.keep, seen))
     return [run.final, run.log] if ranks.first else []
 
 
-def _begin(run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet) -> int | None:
+def _begin(run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet, seen: Callable[[int], bool] | None) -> int | None:
     """The epoch to go on after (0: none), or None where the run is finished."""
     if is_done(run.manifest, settings=run.settings, inputs=run.inputs):
-        run.drop(recipe.train.keep)
+        run.drop(recipe.train.keep, seen)
         say(f"{workspace.relative(run.path)} is finished: {len(data.steps)} steps with these settings and this data; nothing to do")
         return None
     run.claim()
@@ -116,7 +127,7 @@ def _train_from(
     recipe: Recipe,
     data: TrainingSet,
     ranks: Ranks,
-    each_epoch: Callable[[Epoch], None] | None,
+    each_epoch: Looks | None,
 ) -> None:
     """Train the epochs after `done`."""
     spec, device = recipe.train, ranks.device
@@ -195,7 +206,7 @@ def _train_from(
                     if adapted is None:
                         look(step.epoch)
                     run.save_epoch(step.epoch, weights=partial(write_weights, step.epoch), state=write_state, ranks=ranks)
-                    ranks.lead(lambda: run.drop(spec.keep))
+                    ranks.lead(lambda: run.drop(spec.keep, each_epoch.seen if each_epoch is not None else None))
                 started = time.perf_counter()
     except RuntimeError as error:
         if not is_out_of_memory(error):

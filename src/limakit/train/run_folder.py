@@ -13,7 +13,7 @@ resume/NN is written before epochs/NN, and the older state goes only after it, s
 holds the hashes of its files as they were written (sha256.json): what a disk or a hand has spoilt is neither gone on from nor signed.
 
 An epoch is dropped in this order: dropped.json names it, the manifest (if there is one) lists it no more, its folder goes in one rename. The
-newest epoch and the chosen one (choice.json) are never dropped.
+newest epoch and the chosen one (choice.json) are never dropped, nor is one that nobody has looked at where epochs are looked at.
 """
 
 from __future__ import annotations
@@ -180,11 +180,12 @@ class RunFolder:
         except (OSError, ValueError, TypeError, AttributeError):
             raise LimakitError("is not readable", where=path, remedy=self.remedy) from None
 
-    def drop(self, keep: Keep) -> list[int]:
+    def drop(self, keep: Keep, seen: Callable[[int], bool] | None = None) -> list[int]:
         """Let go of the weights that the policy does not keep, and say so; returns the epochs. The newest and the chosen one always stay.
 
         A number keeps that many newest epochs. "picked" keeps the chosen one and the newest, once something is chosen; until then all, for
-        what is not there cannot be chosen. To be called when all that is newer is whole on the disk.
+        what is not there cannot be chosen. An epoch that was not `seen` stays too: its weights are all that can still tell what it says. To be
+        called when all that is newer is whole on the disk.
         """
         with choosing(self.path):
             try:
@@ -195,7 +196,10 @@ class RunFolder:
             here = self._epochs()
             newest = len(here) if keep == "all" or (keep == "picked" and choice is None) else 1 if keep == "picked" else keep
             stay = {*here[-newest:], *([choice.epoch] if choice else [])}
-            going = [n for n in here if n not in stay]
+            may_go = [n for n in here if n not in stay]
+            going = [n for n in may_go if seen is None or seen(n)]
+            if (unseen := [n for n in may_go if n not in going]) and self.manifest.exists():  # said once, when the run is finished
+                say(f"{_epochs_text(unseen)} not looked at and not dropped: limakit select --answer, then limakit train drops (train.keep)")
             listed = self.dropped
             named = {n: files for n, files in listed.items() if n not in here} | {n: self._written(self.epoch(n)) for n in going}
             if named != listed:
@@ -210,8 +214,7 @@ class RunFolder:
                 os.replace(self.epoch(number), aside)
                 sync_folder(aside.parent)
                 shutil.rmtree(aside, ignore_errors=True)
-        many = f"epochs {', '.join(map(str, going))}" if len(going) > 1 else f"epoch {going[0]}"
-        say(f"dropped the weights of {many} (train.keep = {json.dumps(keep)}); what was logged and answered stays")
+        say(f"dropped the weights of {_epochs_text(going)} (train.keep = {json.dumps(keep)}); what was logged and answered stays")
         return going
 
     def _list_no_more(self, numbers: Sequence[int]) -> None:
@@ -256,6 +259,10 @@ class RunFolder:
             return dict(json.loads(self.manifest.read_bytes())["outputs"])
         except (OSError, ValueError, KeyError, TypeError):  # none, or none that says anything
             return {}
+
+
+def _epochs_text(numbers: Sequence[int]) -> str:
+    return f"epochs {', '.join(map(str, numbers))}" if len(numbers) > 1 else f"epoch {numbers[0]}"
 
 
 def _link(source: Path, target: Path) -> None:
