@@ -40,12 +40,13 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def _run(job: str, arguments: tuple, rank: int, size: int, local_size: int, port: int, folder: Path) -> None:
+def _run(job: str, arguments: tuple, rank: int, size: int, local_size: int, port: int, folder: Path, keeper: str) -> None:
     out = os.open(folder / f"rank-{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):
         os.dup2(out, stream)
     sizes = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank % local_size, "LOCAL_WORLD_SIZE": local_size}
     os.environ |= {name: str(value) for name, value in sizes.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = keeper
     import rank_jobs
     import torch
 
@@ -55,15 +56,18 @@ def _run(job: str, arguments: tuple, rank: int, size: int, local_size: int, port
 
 
 class Crowd:
-    """So many ranks that do one job of rank_jobs.py. What they print lies in rank-N.txt of the folder, what they return in rank-N.json."""
+    """So many ranks that do one job of rank_jobs.py. What they print lies in rank-N.txt of the folder, what they return in rank-N.json.
 
-    def __init__(self, folder: Path, size: int, job: str, *arguments: Any, local_size: int | None = None):
+    `port`: where somebody keeps their store, as torchrun does; else rank 0 keeps one.
+    """
+
+    def __init__(self, folder: Path, size: int, job: str, *arguments: Any, local_size: int | None = None, port: int = 0):
         _start_server()
         self.folder, self.size = folder, size
         folder.mkdir(parents=True, exist_ok=True)
-        port = free_port()
+        where = (port or free_port(), folder, str(bool(port)))
         self.processes = [
-            _server.Process(target=_run, args=(job, arguments, rank, size, local_size or size, port, folder)) for rank in range(size)
+            _server.Process(target=_run, args=(job, arguments, rank, size, local_size or size, *where)) for rank in range(size)
         ]
         for process in self.processes:
             process.start()

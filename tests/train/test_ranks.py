@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from crowd import Crowd
+from torch.distributed import TCPStore
 
 from limakit.errors import UsageError
 from limakit.train.ranks import ALONE, joined
@@ -60,6 +61,26 @@ def test_a_killed_rank_ends_the_others(tmp_path):
     assert crowd.wait(30) == [1, 1, -9]
     said = crowd.said(0) + crowd.said(1)
     assert said.count("another rank is gone") == 1 and "dmesg" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("where", ["answer", "meeting"])
+def test_a_rank_killed_while_the_others_wait_outside_a_collective_ends_them_too(tmp_path, where):
+    """Nothing breaks then; it is the signs of life that stop."""
+    crowd = Crowd(tmp_path, 3, "fail", 1, "kill", where, 2.0)
+    assert crowd.wait(30) == [1, -9, 1]
+    said = crowd.said(0) + crowd.said(2)
+    assert said.count("limakit: rank 1 of 3 has given no sign of life for 2 s") == 1 and "Traceback" not in said
+
+
+def test_a_restarted_attempt_meets_in_a_store_where_a_former_one_left_its_answers(tmp_path):
+    """torchrun --max-restarts keeps one store over all attempts."""
+    keeper = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    crowd = Crowd(tmp_path / "killed", 3, "fail", 2, "kill", "sum", port=keeper.port)
+    assert crowd.wait(30) == [1, 1, -9]
+    crowd = Crowd(tmp_path / "other", 2, "share_a_folder", str(tmp_path / "folder"), port=keeper.port)
+    assert crowd.answers()[1]["there"] == ["of-0", "of-1"]
+    answers = Crowd(tmp_path / "again", 3, "share_things", port=keeper.port).answers()
+    assert [a["rank"][0] for a in answers] == [0, 1, 2] and len({a["once"] for a in answers}) == 1
 
 
 def test_a_fault_of_ours_is_one_message_too(tmp_path):

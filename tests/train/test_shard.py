@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from crowd import Crowd, free_port, torchrun, until
 from runs import edit, rows, run, tree
@@ -82,6 +84,20 @@ def test_a_rank_can_run_the_whole_model_by_itself_and_train_on(tmp_path):
     one, other = Crowd(tmp_path, 2, "whole_model").answers()
     assert one["same"] and other["same"] and one["sharded again"] and one["made"] == one["expected"]
     assert one["loss"] == other["loss"]
+
+
+def test_an_adapter_and_the_row_of_eot_are_trained_as_by_one_process(tmp_path):
+    """Promise 2 over ranks: a weight that was gathered when its optimiser was made would never move."""
+    for answer in Crowd(tmp_path, 2, "adapted").answers():
+        together, alone = answer["moved"]
+        assert answer["rows"] == 2 and min(alone) > 1e-2
+        assert together == pytest.approx(alone, rel=1e-4) and answer["apart"] < 1e-5
+
+
+def test_a_check_that_fails_in_the_middle_of_the_model_leaves_it_sharded(tmp_path):
+    for answer in Crowd(tmp_path, 2, "refused").answers():
+        assert not answer["head"] and answer["whole"] == []
+        assert answer["losses"][-1] < answer["losses"][0]
 
 
 def test_a_run_on_two_ranks_is_that_of_one_process(tmp_path):
@@ -189,6 +205,21 @@ def test_torchrun_ends_when_a_rank_fails(tmp_path, how):
         assert said.count("limakit: rank 1 of 2") == 1 and "No space left" in said
     run(folder)  # and the same command goes on, here alone
     assert len(rows(folder)) == 15
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_ranks_again_and_the_run_goes_on(tmp_path):
+    """--max-restarts 1 and a rank that is killed: the second attempt reads nothing that the first left in torchrun's store."""
+    folder = make_workspace(tmp_path / "w", examples=40, epochs=3)
+    launch = torchrun("--standalone", "--nproc-per-node", 2, "--max-restarts", 1, "-m", "limakit", "train")
+    process = subprocess.Popen(launch, cwd=folder, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until(lambda: (folder / "runs/tiny/epochs/01").exists(), 120)
+    ranks = [child.pid for child in psutil.Process(process.pid).children() if "train" in child.cmdline()]
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    said, _ = process.communicate(timeout=150)
+    assert process.returncode == 0, said
+    assert len(rows(folder)) == 15 and (folder / "runs/tiny/final/config.json").exists()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from .compiled import compile_layers
 from .dropout import attach_residual_dropout
 from .native import NativeRates
 from .recompute import recompute_layers
+from .shard import shard_again
 
 
 def attach(model: Any, spec: TrainSpec, longest: int) -> NativeRates:
@@ -28,6 +29,7 @@ def attach(model: Any, spec: TrainSpec, longest: int) -> NativeRates:
     if spec.pack:
         attach_packing(model, spec.precision, longest=longest)
     attach_loss_head(model)  # where the model allows it
+    shard_again(model)
     if spec.compile:
         compile_layers(model)
     if spec.recompute:

@@ -150,6 +150,14 @@ def rows_of(parameter: torch.Tensor) -> Rows:
     return Rows(start, stop, rows, mesh.ndim == 1 or mesh.get_local_rank(0) == 0)
 
 
+def shard_again(model: Any) -> None:
+    """After a forward pass that may have failed on its way: FSDP2 would leave gathered what it had gathered by then, and an optimiser made of
+    those parameters would see no gradient."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 @contextmanager
 def whole(model: Any) -> Iterator[Any]:
     """The model with all its weights on every rank for a block, so that each can run it by itself (to generate, to measure).
