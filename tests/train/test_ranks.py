@@ -35,6 +35,8 @@ def test_ranks_share_answers_and_sums_and_one_of_them_speaks(tmp_path):
 def test_a_folder_of_all_ranks_appears_whole_or_not_at_all(tmp_path):
     answers = Crowd(tmp_path / "a", 2, "share_a_folder", str(tmp_path / "whole")).answers()
     assert answers[0] == answers[1] and answers[0]["there"] == ["of-0", "of-1"] == sorted(answers[0]["hashes"])
+    late = Crowd(tmp_path / "late", 2, "share_a_folder", str(tmp_path / "nfs"), True).answers()
+    assert late[0]["hashes"] == late[1]["hashes"] == answers[0]["hashes"]
     crowd = Crowd(tmp_path / "b", 2, "fail_in_a_folder", str(tmp_path / "never"))
     assert crowd.wait(20) == [1, 1]
     assert "rank 1 of 2" in crowd.said(1) and "No space left" in crowd.said(1) and crowd.said(0) == ""
