@@ -32,6 +32,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/duplicates.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/pick.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/curation.py --mb $(or $(MB),200)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/plan.py
 
 # under 9 minutes on one CUDA device; writes to bench/results
 bench-gpu: $(STAMP)

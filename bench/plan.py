@@ -100,8 +100,8 @@ def peak_of_steps(workspace: Workspace, recipe: Recipe) -> int:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from limakit.train.estimate import attached
     from limakit.train.loop import read_training_set
+    from limakit.train.measure import attached
     from limakit.train.optimizer import make_optimizer
     from limakit.train.update import take_step
 

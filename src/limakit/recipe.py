@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from .errors import UsageError
 from .recipe_sources import KINDS, Section, Source
@@ -52,6 +52,17 @@ class LoraSpec(Section):
     base: Literal["full", "nf4"] = "full"  # the frozen weights: as they are, or in 4 bits (QLoRA, Dettmers et al. 2023)
     save: Literal["merged", "apart"] = "merged"  # each epoch as a whole model, or the adapter alone
 
+    def chooses(self, layer: str) -> bool:
+        """Whether the linear layer of this name gets an adapter: it is called as `modules` says, or ends so after a dot."""
+        return not self.modules or any(layer == wanted or layer.endswith(f".{wanted}") for wanted in self.modules)
+
+
+def _keep(value: object) -> object:
+    """One message where the types alone would give one for each kind of value."""
+    if value in ("all", "picked") or (type(value) is int and value > 0):
+        return value
+    raise ValueError('takes "all", "picked", or how many of the newest epochs: 1 or more')
+
 
 class TrainSpec(Section):
     """Section 3 of the paper; the defaults are its 65B settings."""
@@ -74,7 +85,7 @@ class TrainSpec(Section):
     compile: bool = False  # torch.compile the decoder layers
     shard: Literal["full", "hybrid"] = "full"  # under torchrun: over all ranks, or within a node and copied over nodes
     # weights of epochs: all; so many newest and the chosen one; "picked": once one is chosen, that and the last, until then all
-    keep: Literal["all", "picked"] | Annotated[int, Field(gt=0)] = "all"
+    keep: Annotated[Literal["all", "picked"] | int, BeforeValidator(_keep)] = "all"
     watch: list[Literal["tensorboard", "wandb"]] = []
     lora: LoraSpec | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"

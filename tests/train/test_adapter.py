@@ -25,11 +25,11 @@ from limakit.cli import _message
 from limakit.errors import LimakitError, UsageError
 from limakit.model.load import load_causal_lm
 from limakit.model.loss import row_loss
-from limakit.model.nf4 import NF4Linear
+from limakit.model.nf4 import NF4Linear, linear_layers
 from limakit.recipe import LoraSpec, TrainSpec
 from limakit.train import adapter
-from limakit.train.adapter import NAME, adapter_of, attach_adapter, chosen_layers, lora_layers, merged_weights, trained_weights
-from limakit.train.attach import attach
+from limakit.train.adapter import NAME, adapter_of, attach_adapter, lora_layers, merged_weights, trained_weights
+from limakit.train.attach import attach, chosen_layers
 from limakit.train.optimizer import make_optimizer
 from limakit.train.steps import Document, Step
 from limakit.train.update import add_gradients, take_step
@@ -71,7 +71,7 @@ def test_an_adapter_begins_as_nothing_and_alone_is_trained(family):
     row_loss(model, [[3, 4, 5], [6, EOT, 7]][:1], [[False, True, True]], packed=False).backward()
     assert {name for name, p in model.named_parameters() if p.grad is not None} == trained
     head = model.get_output_embeddings()
-    names = chosen_layers(base, SPEC)
+    names = chosen_layers(linear_layers(base), SPEC, "base")
     assert head not in list(lora_layers(model).values()) and set(lora_layers(model)) == set(names) and names
 
 
@@ -285,7 +285,8 @@ def test_families_whole_runs(family, kind, tmp_path):
 @pytest.mark.parametrize("save", ["merged", "apart"])
 def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(moment, save, tmp_path, monkeypatch):
     """Promise 6. Of a merged epoch the adapter cannot be had again: it lies beside the optimiser's state."""
-    whole = workspace(tmp_path, **{"lora.save": save, "lora.dropout": 0.1})
+    base = save_base(tmp_path / "base", max_position_embeddings=128)  # apart from both, for an adapter's folder says where its base lies
+    whole = workspace(tmp_path, base=base, **{"lora.save": save, "lora.dropout": 0.1})
     run(whole)
     killed = Path(shutil.copytree(whole, tmp_path / "killed", ignore=shutil.ignore_patterns("runs")))
     if moment == "between the optimiser's state and the epoch":
@@ -305,7 +306,8 @@ def stop() -> None:
 
 @pytest.mark.slow
 def test_kill_9_of_the_real_command(tmp_path):
-    whole = workspace(tmp_path, examples=40, response_words=60, epochs=3, batch_examples=5, **{"lora.save": "apart", "lora.base": "nf4"})
+    base, settings = save_base(tmp_path / "base", max_position_embeddings=128), {"lora.save": "apart", "lora.base": "nf4"}
+    whole = workspace(tmp_path, base=base, examples=40, response_words=60, epochs=3, batch_examples=5, **settings)
     killed = Path(shutil.copytree(whole, tmp_path / "killed"))
     log = killed / "runs/tiny/log.jsonl"
     process = subprocess.Popen(
@@ -381,3 +383,4 @@ def test_four_bits_on_two_ranks_are_refused(tmp_path):
     folder = workspace(tmp_path, **{"lora.base": "nf4"})
     done = torchrun(folder, 2)
     assert done.returncode != 0 and "not sharded" in done.stderr and 'base = "full"' in done.stderr
+    assert "gemm_4bit" not in done.stderr  # what bitsandbytes says where peft imports it

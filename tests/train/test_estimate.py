@@ -11,11 +11,11 @@ import torch
 from tiny import make_workspace
 
 from limakit.errors import LimakitError, UsageError
-from limakit.recipe import TrainSpec, read_recipe
+from limakit.recipe import LoraSpec, TrainSpec, read_recipe
 from limakit.train import estimate, measure, run_folder
-from limakit.train.estimate import attached, count, options, show_plan
+from limakit.train.estimate import count, options, show_plan
 from limakit.train.loop import read_training_set, train
-from limakit.train.measure import sampled_rows
+from limakit.train.measure import attached, sampled_rows
 from limakit.workspace import find_workspace, sha256_tree
 
 
@@ -70,7 +70,7 @@ def test_a_named_device_is_estimated_without_weights_and_said_to_be(planned, cap
     (workspace.root / "base/model.safetensors").unlink()
     show_plan(workspace, recipe, "h100", 2)
     out = " ".join(capsys.readouterr().out.split())
-    assert "2 x NVIDIA H100 SXM, 80 GB: an estimate, not measured" in out and "79.100" in out and "layers gathered" in out
+    assert "2 x NVIDIA H100 SXM, 80 GB: an estimate, not measured" in out and "79.10 GiB" in out and "layers gathered" in out
 
 
 @pytest.mark.parametrize(("asked", "message"), [(("tpu", 1), "not known"), (("h100", 0), "--devices 0")])
@@ -79,11 +79,11 @@ def test_a_device_that_is_not_known_is_refused(planned, asked, message):
         show_plan(*planned, *asked)
 
 
-@pytest.mark.parametrize(("epochs", "states"), [(1, 1), (3, 2)])
-def test_the_disk_it_announces_is_what_a_run_takes_at_most(planned, capsys, monkeypatch, epochs, states):
-    """While an epoch is saved, its state and the one before lie there both."""
+@pytest.mark.parametrize(("epochs", "states", "keep", "kept"), [(1, 1, "all", 1), (3, 2, "all", 3), (3, 2, "picked", 3), (3, 2, 1, 2)])
+def test_the_disk_it_announces_is_what_a_run_takes_at_most(planned, capsys, monkeypatch, epochs, states, keep, kept):
+    """While an epoch is saved, its state and the one before lie there both. Until one is picked, "picked" keeps all."""
     workspace, recipe = planned
-    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": epochs})})
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": epochs, "keep": keep})})
     most = 0
     own = run_folder.shutil.rmtree
 
@@ -94,13 +94,12 @@ def test_the_disk_it_announces_is_what_a_run_takes_at_most(planned, capsys, monk
         own(path, **more)
 
     monkeypatch.setattr(run_folder.shutil, "rmtree", look)
-    monkeypatch.setattr(estimate, "GIB", 1)
-    monkeypatch.setattr(estimate, "free_bytes", lambda device: 2**40)
+    monkeypatch.setattr(estimate, "amount", lambda size: f"{size:.0f} bytes")
     show_plan(workspace, recipe)
     [line] = [line for line in capsys.readouterr().out.splitlines() if "on disk at most" in line]
-    said = float(line.split()[4].replace(",", ""))
+    said = float(line.split()[4])
     train(workspace, recipe)
-    assert f"{epochs} epochs of" in line and f"{states} states to go on from" in line
+    assert f"{kept} epochs of" in line and f"{states} states to go on from" in line
     if epochs > 1:
         assert 0.97 * most < said < 1.03 * most  # headers apart
 
@@ -119,6 +118,42 @@ def test_what_does_not_fit_is_said_with_what_would(planned, capsys, monkeypatch)
     rows = {line.split("│")[1].strip(): line.split("│")[3].strip() for line in out.splitlines() if line.count("│") == 4}
     assert rows["as the recipe has it"] == rows["recompute = true (a third more time)"] == "no"
     assert rows['[train.lora] base = "nf4" (QLoRA)'] == "yes" and rows["as the recipe has it, on 8 devices"] == "yes"
+
+
+def test_amounts_are_in_a_unit_that_shows_something():
+    assert estimate.amount(3 * 2**20) == "3.00 MiB" and estimate.amount(79.1 * 2**30) == "79.10 GiB"
+
+
+@pytest.mark.parametrize(
+    ("lora", "devices", "message"), [({"modules": ["foo"]}, 1, "no linear layer of base is called 'foo'"), ({"base": "nf4"}, 2, "not sharded")]
+)  # fmt: skip
+def test_what_train_refuses_of_an_adapter_is_refused_for_a_named_device_too(planned, lora, devices, message):
+    workspace, recipe = planned
+    (workspace.root / "base/model.safetensors").unlink()
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"lora": LoraSpec(**lora)})})
+    with pytest.raises(UsageError, match=message):
+        show_plan(workspace, recipe, "h100", devices)
+
+
+def test_compiling_is_told_apart_and_counts_no_speed(planned, monkeypatch):
+    """The first row of a compiled model takes longer than all others together, and it comes once."""
+    workspace, recipe = planned
+    data = read_training_set(workspace, recipe)
+    model = attached(workspace, recipe, data, torch.device("cpu"))
+    now = [0.0]
+    own, rows = measure.add_gradients, []
+
+    def slow_at_first(model, documents, step, **how):
+        rows.append(step.rows[0])
+        now[0] += 60.0 if len(rows) == 1 else 0.01
+        return own(model, documents, step, **how)
+
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure, "add_gradients", slow_at_first)
+    speed = measure.measure(model, data, recipe.train.model_copy(update={"compile": True}))
+    tokens = [sum(len(data.documents[i].ids) for i in row) for row in rows[1:]]
+    assert speed.tokens == sum(tokens) and speed.seconds_per_token == pytest.approx(0.01 * len(tokens) / sum(tokens))
+    assert speed.compiling == pytest.approx(60, rel=0.01)
 
 
 def test_options_are_settings_that_a_recipe_takes():

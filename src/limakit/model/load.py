@@ -5,6 +5,7 @@ A checkpoint is loaded whole or refused: transformers alone would fill missing w
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,9 @@ def locate(name: str, root: Path | None = None) -> str:
 
 
 def _quiet() -> None:
-    """Only limakit.progress speaks: transformers' bars and notes (resized embeddings, generation flags) go."""
+    """Only limakit.progress speaks: transformers' bars and notes (resized embeddings, generation flags) go, and what bitsandbytes, which peft
+    imports where it is installed, says of kernels that nothing here uses."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 

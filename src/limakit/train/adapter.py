@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from ..errors import LimakitError, UsageError
+from ..errors import LimakitError
 from ..model.adapter import Adapter, Base, save_adapter
 from ..model.attention import evaluating, model_name
 from ..model.chat import ChatFormat, give_eot
@@ -33,6 +33,7 @@ from ..model.save import rust_io_errors, save_model
 from ..progress import warn
 from ..recipe import LoraSpec, Recipe, TrainSpec
 from ..workspace import Workspace
+from .attach import chosen_layers, refuse_ranks
 from .ranks import CPU, Ranks
 from .shard import full_weights, shard_out
 
@@ -93,11 +94,7 @@ def load_adapted(
     spec, model = recipe.train, recipe.model
     lora = spec.lora
     assert lora is not None
-    if lora.base == "nf4" and ranks.size > 1:
-        raise UsageError(
-            f'base = "nf4" is trained by one process, and here are {ranks.size}: weights in 4 bits are not sharded', where="[train.lora]",
-            remedy='use base = "full", of which each rank holds its part, or start without torchrun',
-        )  # fmt: skip
+    refuse_ranks(lora, ranks.size)
     where: dict[str, Any] = {"root": workspace.root, "revision": model.revision, "trust_remote_code": model.trust_remote_code}
     dtype = torch.bfloat16 if spec.precision == "bfloat16" else torch.float32
 
@@ -137,7 +134,7 @@ def attach_adapter(model: Any, spec: LoraSpec, eot_id: int, seed: int) -> None:
     The model then gives what it gave before. Raises UsageError for a name in spec.modules that no linear layer has, LimakitError, naming
     the model, where EOT's row cannot be trained apart from its table.
     """
-    names = chosen_layers(model, spec)
+    names = chosen_layers(linear_layers(model), spec, model_name(model))
     model.requires_grad_(False)
     config = peft.LoraConfig(
         r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=names,  # type: ignore[arg-type]  # it takes 0.5 too
@@ -158,27 +155,6 @@ def attach_adapter(model: Any, spec: LoraSpec, eot_id: int, seed: int) -> None:
     _give_eot_rows(model, eot_id)
     if before is not None:
         _check_eot_rows(model, eot_id, before)
-
-
-def chosen_layers(model: Any, spec: LoraSpec) -> list[str]:
-    """Names of the linear layers that get an adapter: those that are called as spec.modules says, or end so after a dot; none named, all but the output layer.
-
-    Raises UsageError for a name that no layer has.
-    """
-    layers = linear_layers(model)
-    for wanted in spec.modules:
-        if not any(_is_called(name, wanted) for name in layers):
-            there = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-            raise UsageError(
-                f"modules: no linear layer of {model_name(model)} is called {wanted!r}",
-                where="[train.lora]",
-                remedy=f"choose among: {there}; or leave modules out for all of them (the output layer gets none)",
-            )
-    return [name for name in layers if not spec.modules or any(_is_called(name, wanted) for wanted in spec.modules)]
-
-
-def _is_called(name: str, wanted: str) -> bool:
-    return name == wanted or name.endswith(f".{wanted}")
 
 
 def _draw(weight_RI: torch.Tensor, key: str) -> None:

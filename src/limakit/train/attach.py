@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from ..errors import UsageError
 from ..model.attention import attach_packing
 from ..model.head import attach_loss_head
-from ..recipe import TrainSpec
+from ..recipe import LoraSpec, TrainSpec
 from .compiled import compile_layers
 from .dropout import attach_residual_dropout
 from .native import NativeRates
@@ -35,3 +37,26 @@ def attach(model: Any, spec: TrainSpec, longest: int) -> NativeRates:
     if spec.recompute:
         recompute_layers(model)
     return native
+
+
+def refuse_ranks(spec: LoraSpec, ranks: int) -> None:
+    """Raises UsageError for a base in 4 bits on several ranks."""
+    if spec.base == "nf4" and ranks > 1:
+        raise UsageError(
+            f'base = "nf4" is trained by one process, and here are {ranks}: weights in 4 bits are not sharded', where="[train.lora]",
+            remedy='use base = "full", of which each rank holds its part, or one process on one device',
+        )  # fmt: skip
+
+
+def chosen_layers(layers: Iterable[str], spec: LoraSpec, model: str) -> list[str]:
+    """Which of a model's linear layers, the output layer not among them, get an adapter. Raises UsageError for a name in spec.modules that none has."""
+    names = list(layers)
+    for wanted in spec.modules:
+        if not any(LoraSpec(modules=[wanted]).chooses(name) for name in names):
+            there = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+            raise UsageError(
+                f"modules: no linear layer of {model} is called {wanted!r}",
+                where="[train.lora]",
+                remedy=f"choose among: {there}; or leave modules out for all of them (the output layer gets none)",
+            )
+    return [name for name in names if spec.chooses(name)]

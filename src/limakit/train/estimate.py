@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
 
 from ..errors import LimakitError, UsageError
-from ..model.chat import give_eot
 from ..model.load import load_config, pick_device
 from ..progress import duration, say, show_table, warn
 from ..recipe import LoraSpec, Recipe, TrainSpec
 from ..workspace import Workspace
-from .attach import attach
+from .attach import chosen_layers, refuse_ranks
 from .devices import ASSUMED_MFU, DEVICES, NamedDevice, epoch_flops, seconds_on
-from .loop import TrainingSet, load_base, read_training_set, run_folder, trim_note
-from .measure import FORWARD, Disk, Speed, measure, measure_disk
-from .memory import GIB, free_bytes
+from .loop import TrainingSet, read_training_set, trim_note
+from .measure import FORWARD, Disk, Speed, attached, measure, measure_disk
+from .memory import GIB, amount, free_bytes
 from .optimizer import bytes_per_parameter
-from .ranks import Ranks
 from .shape import Memory, Shape, memory, memory_between_steps, read_shape, row_bytes
 from .watch import refuse_missing
 
@@ -92,12 +90,17 @@ def disk_bytes(shape: Shape, spec: TrainSpec) -> tuple[int, int]:
     return shape.parameters * each.weights, shape.parameters * (each.remainder + each.moments)
 
 
+def kept_epochs(spec: TrainSpec) -> int:
+    """Epochs whose weights lie there when the run has ended; nothing is picked before."""
+    return min(spec.epochs, spec.keep) if isinstance(spec.keep, int) else spec.epochs
+
+
 def time_here(counts: Counts, shape: Shape, spec: TrainSpec, speed: Speed, disk: Disk, start: float) -> Time:
     """What the measured parts come to in a whole run. Each epoch the first step's examples are looked at once more, and weights and state
     are written and hashed; at the end each epoch that is kept is hashed again."""
     weights, state = disk_bytes(shape, spec)
     look = counts.first_step * speed.seconds_per_token * FORWARD
-    kept = counts.epochs if spec.keep == "all" else 1 if spec.keep == "picked" else min(counts.epochs, spec.keep)
+    kept = kept_epochs(spec)
     written = counts.epochs * (look + (weights + state) * (disk.write + disk.hash)) + kept * weights * disk.hash
     steps = counts.epochs * counts.tokens * speed.seconds_per_token + counts.steps * speed.seconds_per_update
     return Time(start, steps, written)
@@ -124,7 +127,8 @@ def options(spec: TrainSpec) -> Iterator[tuple[str, TrainSpec, int]]:
     if spec.lora is None or spec.lora.base == "full":
         low = (spec.lora or LoraSpec()).model_copy(update={"base": "nf4"})
         yield '[train.lora] base = "nf4" (QLoRA)', but(lora=low, weights="float32", moments="float32"), 1
-    yield "as the recipe has it, on 8 devices", spec, 8
+    if spec.lora is None or spec.lora.base == "full":
+        yield "as the recipe has it, on 8 devices", spec, 8
 
 
 def show_plan(workspace: Workspace, recipe: Recipe, device: str = "here", devices: int = 1) -> None:
@@ -139,6 +143,9 @@ def show_plan(workspace: Workspace, recipe: Recipe, device: str = "here", device
     counts = count(data, spec)
     config = load_config(base.base, root=workspace.root, revision=base.revision, trust_remote_code=base.trust_remote_code)
     shape = read_shape(config, data.chat.eot_id, base.trust_remote_code)
+    if spec.lora is not None:
+        chosen_layers(shape.linear, spec.lora, base.base)
+        refuse_ranks(spec.lora, devices)
 
     _show_counts(recipe.name, counts, data)
     if data.prepared.trimmed:
@@ -146,7 +153,7 @@ def show_plan(workspace: Workspace, recipe: Recipe, device: str = "here", device
     where = named.title if named else here.type
     room = round(named.gib * GIB) if named else free_bytes(here)
     needed = _show_memory(shape, config, recipe, counts, where, room, devices)
-    _show_disk(shape, spec, counts)
+    _show_disk(shape, spec)
 
     if named is not None:
         seconds = seconds_on(named, devices, shape, data.documents, spec)
@@ -161,7 +168,7 @@ def show_plan(workspace: Workspace, recipe: Recipe, device: str = "here", device
         say(f"time: not measured, for it does not fit on {where}; --device {'|'.join(DEVICES)} estimates it elsewhere")
     else:
         _show_time_here(workspace, recipe, data, counts, shape, here, reading)
-    _say_what_is_left_out(workspace, recipe)
+    _say_what_is_left_out(workspace, recipe, shape)
 
 
 def _device(device: str, devices: int, recipe: Recipe) -> tuple[NamedDevice | None, torch.device]:
@@ -214,31 +221,31 @@ def _show_memory(shape: Shape, config: Any, recipe: Recipe, counts: Counts, wher
         "working": "16-bit copies and other working space" if devices == 1 else "layers gathered, and working space",
         "activations": f"activations of a row of {sum(counts.longest_row):,} tokens" + (", recomputed" if spec.recompute else ""),
     }
-    rows = [(title, f"{getattr(parts, part) / GIB:,.3f}") for part, title in names.items() if getattr(parts, part)]
-    rows += [("together" if known else "together, without activations", f"{parts.total / GIB:,.3f}"), ("there is", f"{room / GIB:,.3f}")]
+    rows = [(title, amount(getattr(parts, part))) for part, title in names.items() if getattr(parts, part)]
+    rows += [("together" if known else "together, without activations", amount(parts.total)), ("there is", amount(room))]
     count_of = f"{devices} x {where}, on each of them" if devices > 1 else where
-    show_table(f"memory: {shape.parameters:,} parameters, on {count_of}", ["part", "GiB"], rows)
+    show_table(f"memory: {shape.parameters:,} parameters, on {count_of}", ["part", "memory"], rows)
     fits = parts.total <= FULL * room
-    say(f"memory: {'it fits' if fits else 'it does not fit'} ({parts.total / GIB:,.1f} of {room / GIB:,.1f} GiB)")
+    say(f"memory: {'it fits' if fits else 'it does not fit'} ({amount(parts.total)} of {amount(room)})")
     if known and parts.total > 0.7 * room:
         others = [(name, needs(other, devices * more).total) for name, other, more in options(spec)]
         show_table(
             f"what could be changed, on {count_of}",
-            ["under [train]", "GiB", "fits"],
-            [(name, f"{total / GIB:,.1f}", "yes" if total <= FULL * room else "no") for name, total in others],
+            ["under [train]", "memory", "fits"],
+            [(name, amount(total), "yes" if total <= FULL * room else "no") for name, total in others],
         )
     return parts.total if fits else max(parts.total, room + 1)
 
 
-def _show_disk(shape: Shape, spec: TrainSpec, counts: Counts) -> None:
+def _show_disk(shape: Shape, spec: TrainSpec) -> None:
     weights, state = disk_bytes(shape, spec)
     # while an epoch is saved the state before it is still there; only the first has none before it
-    states = min(2, counts.epochs)
-    kept = counts.epochs if not isinstance(spec.keep, int) else min(counts.epochs, spec.keep + 1)
-    kept = min(counts.epochs, 2) if spec.keep == "picked" else kept
+    states = min(2, spec.epochs)
+    kept = min(spec.epochs, kept_epochs(spec) + 1)  # one is dropped when a newer one is whole
+    picked = {"all": "", "picked": "; fewer once one is picked"}.get(str(spec.keep), "; one that is picked comes on top")
     say(
-        f"on disk at most: {(kept * weights + states * state) / GIB:,.3f} GiB: {kept} epochs of {weights / GIB:,.3f} GiB (those that are picked "
-        f"come on top where not all are kept), {states} states to go on from of {state / GIB:,.3f} GiB"
+        f"on disk at most: {amount(kept * weights + states * state)}: {kept} epochs of {amount(weights)}, "
+        f"{states} states to go on from of {amount(state)}{picked}"
     )
 
 
@@ -261,32 +268,24 @@ def _show_time_here(
         say(f"time: not measured; with its activations it does not fit on {device.type}: lower pack_tokens or max_tokens under [train]")
         return
     disk = measure_disk(workspace.root)
-    start += disk.hash * 4 * shape.parameters  # the base's fingerprint
+    start += disk.hash * 4 * shape.parameters + speed.compiling  # the base's fingerprint, and graphs
     planned = time_here(counts, shape, recipe.train, speed, disk, start)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this CPU, {torch.get_num_threads()} threads"
+    compiling = f" (compiling {duration(speed.compiling)} of it)" if recipe.train.compile else ""
+    threads = torch.get_num_threads()
+    where = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"this CPU, {threads} {'thread' if threads == 1 else 'threads'}"
+    )
     say(
         f"time: about {duration(planned.total)} on {where} (measured: {1 / speed.seconds_per_token:,.0f} tokens/s over {speed.tokens:,} tokens): "
-        f"{duration(planned.start)} to start, {duration(planned.steps)} of steps, {duration(planned.epochs)} for saving epochs"
+        f"{duration(planned.start)} to start{compiling}, {duration(planned.steps)} of steps, {duration(planned.epochs)} for saving epochs"
     )
-    say(f"memory at its peak on {where}: {speed.peak_bytes / GIB:,.2f} GiB" + (", Python included" if device.type == "cpu" else ""))
+    say(f"memory at its peak on {where}: {amount(speed.peak_bytes)}" + (", Python included" if device.type == "cpu" else ""))
 
 
-def attached(workspace: Workspace, recipe: Recipe, data: TrainingSet, device: torch.device) -> Any:
-    """The model as `train` has it before its first step, from what is here already. Raises what loading and attaching raise."""
-    if recipe.train.lora is None:
-        model = load_base(workspace, recipe, device, local_only=True)
-        give_eot(model, data.chat)
-    else:
-        from .adapter import load_adapted  # peft is an extra
-
-        ranks = replace(Ranks(), device=device)
-        model = load_adapted(workspace, recipe, data.chat, ranks, run_folder(workspace, recipe, ranks).base, None, "").model
-    attach(model, recipe.train, data.longest)
-    return model
-
-
-def _say_what_is_left_out(workspace: Workspace, recipe: Recipe) -> None:
+def _say_what_is_left_out(workspace: Workspace, recipe: Recipe, shape: Shape) -> None:
     looks = [name for name in (recipe.dev.prompts, recipe.dev.held_out) if name and workspace.path(name).is_file()]
     if looks:
         most = recipe.dev.max_tokens or recipe.generate.max_tokens
         say(f"not in the time: what each epoch is asked ({' and '.join(looks)}; at most {most:,} tokens a response)")
+        if recipe.train.lora is not None:
+            say(f"not in the memory: for that the epoch is loaded in float32 beside what is trained, {amount(4 * shape.parameters)} more")

@@ -7,17 +7,22 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import LimakitError
-from ..recipe import TrainSpec
-from .loop import TrainingSet
+from ..model.chat import give_eot
+from ..recipe import Recipe, TrainSpec
+from ..workspace import Workspace
+from .alarm import step_loss
+from .attach import attach
+from .loop import TrainingSet, load_base, run_folder
 from .memory import forget_peak, peak_bytes
 from .optimizer import clip, make_optimizer
+from .ranks import Ranks
 from .steps import Step
 from .update import add_gradients
 
@@ -33,6 +38,7 @@ class Speed:
 
     seconds_per_token: float
     seconds_per_update: float
+    compiling: float  # seconds, at a run's start; 0 where nothing is compiled
     tokens: int  # measured over
     peak_bytes: int  # of this process while it ran (memory.peak_bytes)
 
@@ -43,6 +49,20 @@ class Disk:
 
     write: float
     hash: float
+
+
+def attached(workspace: Workspace, recipe: Recipe, data: TrainingSet, device: torch.device) -> Any:
+    """The model as `train` has it before its first step, from what is here already. Raises what loading and attaching raise."""
+    if recipe.train.lora is None:
+        model = load_base(workspace, recipe, device, local_only=True)
+        give_eot(model, data.chat)
+    else:
+        from .adapter import load_adapted  # peft is an extra
+
+        ranks = replace(Ranks(), device=device)
+        model = load_adapted(workspace, recipe, data.chat, ranks, run_folder(workspace, recipe, ranks).base, None, "").model
+    attach(model, recipe.train, data.longest)
+    return model
 
 
 def sampled_rows(data: TrainingSet) -> Iterator[tuple[int, ...]]:
@@ -78,14 +98,19 @@ def measure(model: Any, data: TrainingSet, spec: TrainSpec) -> Speed:
         return clock() - started
 
     rows = list(sampled_rows(data))
-    spent, size = run(rows[0])  # pays for allocations too; it counts only where it is long
+    started = clock()
+    spent, first_size = run(rows[0])  # pays for allocations too; it counts only where it is long for its own sake
+    if spec.compile:  # the alarm's look at the end of an epoch is a graph of its own
+        step_loss(model, data.documents, Step(1, 1, False, (rows[0],)), packed=spec.pack, precision=spec.precision)
+    first = clock() - started
     update()  # makes the moments
-    seconds, tokens, k = (spent, size, 1) if spent > WARM_UP_SECONDS else (0.0, 0, 0)
+    seconds, tokens, k = (spent, first_size, 1) if spent > WARM_UP_SECONDS and not spec.compile else (0.0, 0, 0)
     while seconds < MEASURE_SECONDS and k < 4 * len(rows):
         more, size = run(rows[k % len(rows)])
         seconds, tokens, k = seconds + more, tokens + size, k + 1
     updates = sorted(update() for _ in range(3))
-    return Speed(seconds / tokens, updates[1], tokens, peak_bytes(device))
+    compiling = max(0.0, first - first_size * (1 + FORWARD) * seconds / tokens) if spec.compile else 0.0
+    return Speed(seconds / tokens, updates[1], compiling, tokens, peak_bytes(device))
 
 
 def measure_disk(folder: Path) -> Disk:

@@ -10,6 +10,11 @@ import torch
 GIB = 2**30
 
 
+def amount(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / 2**20:,.2f} MiB"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is a device's full memory; the CPU's is a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

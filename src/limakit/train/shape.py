@@ -65,8 +65,7 @@ class Shape:
         return round(packed * BITS / 8) + each * (self.parameters - packed)
 
     def _adapted(self, lora: LoraSpec) -> list[tuple[int, int]]:
-        names = [name for name in self.linear if not lora.modules or any(name == m or name.endswith(f".{m}") for m in lora.modules)]
-        return [self.linear[name] for name in names]
+        return [sizes for name, sizes in self.linear.items() if lora.chooses(name)]
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def _freeze(model: Any, lora: LoraSpec) -> None:
     """Freeze the weights and put a float32 adapter beside each linear layer that gets one."""
     model.requires_grad_(False)
     for name, module in linear_layers(model).items():
-        if lora.modules and not any(name == wanted or name.endswith(f".{wanted}") for wanted in lora.modules):
+        if not lora.chooses(name):
             continue
         sizes = _sizes(module)
         down, up = nn.Parameter(torch.empty(lora.rank, sizes[0])), nn.Parameter(torch.empty(sizes[1], lora.rank))
