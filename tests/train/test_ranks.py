@@ -68,10 +68,10 @@ def test_a_killed_rank_ends_the_others(tmp_path):
 @pytest.mark.parametrize("where", ["answer", "meeting"])
 def test_a_rank_killed_while_the_others_wait_outside_a_collective_ends_them_too(tmp_path, where):
     """Nothing breaks then; it is the signs of life that stop."""
-    crowd = Crowd(tmp_path, 3, "fail", 1, "kill", where, 2.0)
+    crowd = Crowd(tmp_path, 3, "fail", 1, "kill", where, 4.0)
     assert crowd.wait(30) == [1, -9, 1]
     said = crowd.said(0) + crowd.said(2)
-    assert said.count("limakit: rank 1 of 3 has given no sign of life for 2 s") == 1 and "Traceback" not in said
+    assert said.count("limakit: rank 1 of 3 has given no sign of life for 4 s") == 1 and "Traceback" not in said
 
 
 def test_a_restarted_attempt_meets_in_a_store_where_a_former_one_left_its_answers(tmp_path):
