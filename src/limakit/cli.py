@@ -282,7 +282,7 @@ def train(
 def select(
     epoch: Annotated[Optional[int], typer.Option(min=1, help="Choose this epoch; with --because.", show_default=False)] = None,
     because: Annotated[Optional[str], typer.Option(help="Why that one.", show_default=False)] = None,
-    who: Annotated[Optional[str], typer.Option(help="Who chooses; default $USER.", show_default=False)] = None,
+    who: Annotated[Optional[str], typer.Option(help="Who chooses; default whoever is logged in.", show_default=False)] = None,
     prompt: Annotated[
         Optional[str], typer.Option(metavar="N", help="Print a dev prompt (number or id) with every epoch's response.", show_default=False)
     ] = None,
@@ -300,6 +300,8 @@ def select(
 
     if sum((epoch is not None, prompt is not None, page, judge_, answer, undo)) > 1:
         raise UsageError("these options do not go together", remedy="choose, print one prompt, write the page, judge, answer, or undo")
+    if who is not None and (prompt is not None or page or judge_ or answer or undo):
+        raise UsageError("--who means nothing where nothing is chosen", remedy="it goes with --epoch, or the terminal")
     if because is not None and epoch is None:
         raise UsageError("--because means nothing without --epoch", remedy='limakit select --epoch 7 --because "..."')
     if answer:

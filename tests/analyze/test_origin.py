@@ -6,6 +6,7 @@ import pytest
 
 from limakit.analyze import origin
 from limakit.analyze.origin import Present, read_origin
+from limakit.choice import Choice, write_choice
 from limakit.errors import LimakitError
 from limakit.workspace import sha256_file, write_json, write_manifest
 
@@ -83,3 +84,38 @@ def test_a_manifest_that_cannot_be_read(root, text):
     (root / "judgments/x.manifest.json").write_text(text)
     with pytest.raises(LimakitError, match=r"x\.manifest\.json"):
         why(root)
+
+
+@pytest.fixture
+def chosen(root):
+    """Responses that have the run's name, by its last epoch; then epoch 2 is chosen."""
+    weights = {name: sha256_file(root / "runs/mine/final" / name) for name in ("config.json", "model.safetensors")}
+    manifest = json.loads((root / "responses/mine.manifest.json").read_bytes())
+    write_json(root / "responses/mine.manifest.json", manifest | {"settings": {"model": "runs/mine/final", "name": "mine"}})
+    for number, sums in ((2, dict.fromkeys(weights, "0" * 64)), (3, weights)):
+        write_json(root / f"runs/mine/epochs/{number:02}/sha256.json", sums)
+    return root
+
+
+def choose(root, epoch):
+    write_choice(root / "runs/mine", Choice(run="mine", epoch=epoch, because="b", date="2026-11-20", weights="0" * 64))
+
+
+def test_another_epoch_than_the_chosen_one_is_told(chosen):
+    assert why(chosen) is None
+    choose(chosen, 2)
+    assert why(chosen, "responses/mine.jsonl") == "made by the last epoch, and epoch 2 is chosen: run limakit generate"
+    assert why(chosen) == (
+        "made from responses/mine.jsonl, which was made by the last epoch, and epoch 2 is chosen: run limakit generate, then limakit judge"
+    )
+    choose(chosen, 3)  # which is the last: the same weights
+    assert why(chosen) is None
+
+
+def test_a_choice_taken_back_is_told_too_and_other_names_are_left_alone(chosen):
+    manifest = json.loads((chosen / "responses/mine.manifest.json").read_bytes())
+    inputs = {"runs/mine/epochs/02/config.json": "0" * 64, "runs/mine/epochs/02/model.safetensors": "0" * 64}
+    for name, says in (("mine", "made by epoch 2, and the last epoch is taken: run limakit generate"), ("early", None)):
+        settings = {"model": "runs/mine/epochs/02", "name": name}
+        write_json(chosen / "responses/mine.manifest.json", manifest | {"settings": settings, "inputs": inputs})
+        assert why(chosen, "responses/mine.jsonl") == says

@@ -10,6 +10,7 @@ from epochs import make_epochs
 from limakit.analyze.selection import read_selection
 from limakit.errors import LimakitError, UsageError
 from limakit.records import Prompt, Turn, write_jsonl
+from limakit.select.reading import prompt_lines
 
 
 def test_every_epoch_with_what_was_measured_of_it(tmp_path):
@@ -46,6 +47,19 @@ def test_prompts_that_changed_are_told(tmp_path):
     write_jsonl(workspace.data / "dev.jsonl", [Prompt(id="new", source="dev", turns=(Turn(role="user", text="New?"),))])
     notes = read_selection(workspace, recipe).notes
     assert len(notes) == 1 and "epochs 1 to 4 answered other prompts than data/dev.jsonl now holds" in notes[0]
+
+
+def test_a_prompt_in_new_words_is_told_once_for_all_epochs(tmp_path):
+    workspace, recipe = make_epochs(tmp_path)
+    selection = read_selection(workspace, recipe)
+    assert selection.reworded(selection.prompts[0]) == ""
+    new = Prompt(id="dev-1", source="dev", turns=(Turn(role="user", text="Quite another question?"),))
+    write_jsonl(workspace.data / "dev.jsonl", [new, *selection.prompts[1:]])
+    selection = read_selection(workspace, recipe)
+    assert selection.reworded(new) == "epochs 1 to 4 answered an earlier wording of this prompt; limakit select --answer asks again"
+    assert selection.reworded(selection.prompts[1]) == ""
+    assert sum("earlier wording" in line for line in prompt_lines(selection, new)) == 1
+    assert not any("earlier wording" in line for line in prompt_lines(selection, selection.prompts[1]))
 
 
 def test_grades_of_other_responses_are_left_out_and_told(tmp_path):

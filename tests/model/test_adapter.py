@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -53,16 +54,18 @@ def logits(model) -> torch.Tensor:
 
 
 def test_peft_alone_loads_it(workspace, monkeypatch):
-    """Nothing of limakit: the base's name is the recipe's, so from the workspace; peft makes room for EOT and takes its row from the adapter."""
+    """Nothing of limakit, from anywhere: as the folder's README shows it, and by the name of the base alone."""
     peft = pytest.importorskip("peft")
-    monkeypatch.chdir(workspace)
-    theirs = peft.AutoPeftModelForCausalLM.from_pretrained("runs/tiny/final")
-    expected = logits(load_causal_lm("runs/tiny/final", device="cpu"))
+    expected = logits(load_causal_lm(str(final(workspace)), root=workspace, device="cpu"))
+    [code] = re.findall(r"```python\n(.*?)```", (final(workspace) / "README.md").read_text(), re.S)
+    monkeypatch.chdir(final(workspace))
+    shown: dict = {}
+    exec(code, shown)
+    assert torch.allclose(logits(shown["model"]), expected, rtol=1e-4, atol=1e-4)
+    monkeypatch.chdir("/")
+    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(final(workspace))
     assert torch.allclose(logits(theirs), expected, rtol=1e-4, atol=1e-4)
     assert torch.allclose(logits(theirs.merge_and_unload()), expected, rtol=1e-4, atol=1e-4)
-    base = AutoModelForCausalLM.from_pretrained("base")
-    base.resize_token_embeddings(421, mean_resizing=False)
-    assert torch.allclose(logits(peft.PeftModel.from_pretrained(base, "runs/tiny/final")), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_it_is_the_model_for_every_stage_by_its_path(llama, tmp_path):
@@ -131,6 +134,6 @@ def test_a_damaged_one_is_one_message(damage, llama, tmp_path):
 
 
 def test_nothing_in_it_is_a_pickle_or_a_path_to_code(llama):
-    assert {p.suffix for p in final(llama).iterdir()} <= {".safetensors", ".json", ".jinja"}
+    assert {p.suffix for p in final(llama).iterdir()} <= {".safetensors", ".json", ".jinja", ".md"}
     chat = chat_format(load_tokenizer(str(final(llama))))
     assert chat is not None and chat.eot_id == 420

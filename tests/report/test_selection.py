@@ -9,6 +9,7 @@ import pytest
 from epochs import make_epochs
 
 from limakit.errors import LimakitError
+from limakit.report.page import write_report
 from limakit.report.selection import write_page
 from limakit.select import desk
 
@@ -62,6 +63,26 @@ def test_without_grades_there_is_perplexity_alone_and_dropped_weights_are_told(t
     page, numbers = page_of(*make_epochs(tmp_path, grades=False, kept=(3, 4)))
     assert "grade by" not in page and not [n for n in numbers if n["id"].startswith(("grade", "relation"))]
     assert "Mean grade against" not in page and 'aria-label="By epoch. Held-out perplexity' in page and page.count(">dropped</td>") == 2
+
+
+def test_the_figures_show_whole_on_a_phone(tmp_path):
+    """360 pixels: the margins of page and figure take 54; page.css lets a figure shrink to 0.72 of its width, and what is wider scrolls."""
+    page, _ = page_of(*make_epochs(tmp_path))
+    widths = [int(width) for width in re.findall(r"--w: (\d+)px", page)]
+    assert len(widths) == 2 and all(0.72 * width <= 360 - 54 for width in widths)
+
+
+def test_the_report_says_which_epoch_was_chosen(tmp_path):
+    workspace, recipe = make_epochs(tmp_path)
+    desk.choose(workspace, recipe, 2, "<b>answers first</b>", "ann")
+    index, _, _ = write_report(workspace, recipe)
+    page = index.read_text()
+    assert "<b>epoch 2</b>" in page and "by ann: &lt;b&gt;answers first&lt;/b&gt;" in page and "select/index.html" not in page
+    write_page(workspace, recipe)
+    write_report(workspace, recipe)
+    [link] = re.findall(r'href="(\.\./[^"]*)"', index.read_text())
+    assert (index.parent / link).resolve() == (workspace.runs / "tiny/select/index.html").resolve()
+    assert "runs/tiny/choice.json" in page
 
 
 def test_a_run_that_nobody_looked_at_says_what_to_run(tmp_path):

@@ -133,3 +133,71 @@ def test_leaving_chooses_nothing(here):
         screen.press("q")
         assert screen.end() == 0 and screen.restored
     assert read_choice(workspace.runs / "tiny") is None
+
+
+def test_a_damaged_choice_is_chosen_over_or_taken_back(here):
+    workspace, recipe = here
+    path = workspace.runs / "tiny/choice.json"
+    path.write_text('{"epoch": ')
+    with pytest.raises(LimakitError, match=r"choice\.json") as caught:
+        read_choice(workspace.runs / "tiny")
+    assert "limakit select --epoch N" in caught.value.remedy
+    desk.choose(workspace, recipe, 2, "good")
+    assert read_choice(workspace.runs / "tiny").epoch == 2
+    path.write_text("[]")
+    desk.unchoose(workspace, recipe)
+    assert not path.exists()
+
+
+def test_weights_that_are_not_the_chosen_epochs_are_refused(here):
+    workspace, recipe = here
+    desk.choose(workspace, recipe, 3, "good")
+    taken = checkpoint_of(workspace, "tiny")
+    taken.check({"config.json": "3"}, "runs/tiny/epochs/03")  # as its sha256.json has it
+    with pytest.raises(LimakitError, match=r"runs/tiny/epochs/03: epoch 3 was chosen, and config\.json is not what training wrote"):
+        taken.check({"config.json": "4"}, "runs/tiny/epochs/03")
+
+
+def test_choosing_says_what_it_leads_to(here, capsys):
+    workspace, recipe = here
+    (workspace.responses).mkdir()
+    (workspace.responses / "tiny.jsonl").write_text("")
+    manifest = {"stage": "generate", "settings": {"model": "runs/tiny/final", "name": "tiny"}, "inputs": {}, "outputs": {}}
+    (workspace.responses / "tiny.manifest.json").write_text(json.dumps(manifest))
+    picked = recipe.model_copy(update={"train": recipe.train.model_copy(update={"keep": "picked"})})
+    desk.choose(workspace, picked, 2, "good")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "responses/tiny.jsonl: made by the last epoch, and epoch 2 is chosen: run limakit generate, then limakit judge" in out
+    assert "the next limakit train drops the weights of epochs 1, 3" in out
+    desk.choose(workspace, recipe, 2, "good")
+    assert "drops" not in capsys.readouterr().out
+
+
+def test_who_chose_where_user_is_not_set(here, monkeypatch, capsys):
+    workspace, recipe = here
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", lambda: "root")
+    desk.choose(workspace, recipe, 2, "good")
+    assert read_choice(workspace.runs / "tiny").who == "root"
+
+    def nobody():
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    desk.choose(workspace, recipe, 2, "good")
+    assert read_choice(workspace.runs / "tiny").who == "" and "--who NAME" in capsys.readouterr().out
+
+
+def test_without_dev_prompts_it_says_so(here, capsys, limakit):
+    workspace, recipe = here
+    (workspace.data / "dev.jsonl").unlink()
+    desk.select(workspace, recipe)
+    assert "there are no dev prompts, so there are no responses to read" in capsys.readouterr().out
+    failed = limakit("select", "--prompt", "1", cwd=workspace.root, check=False)
+    assert failed.returncode == 2 and "there are no dev prompts" in failed.stderr and 'split = "dev"' in failed.stderr
+
+
+def test_who_goes_with_a_choice_alone(here, limakit):
+    for option in (["--page"], ["--prompt", "1"]):
+        failed = limakit("select", "--who", "ann", *option, cwd=here[0].root, check=False)
+        assert failed.returncode == 2 and "--who means nothing" in failed.stderr

@@ -36,7 +36,10 @@ def make_epochs(
     write_jsonl(path, asked)
     run = workspace.runs / "tiny"
     run.mkdir(parents=True)
-    log = [{"step": e, "epoch": e, "loss": 3.0 - e / 4, "target_tokens": 10} for e in range(1, epochs + 1)]
+    log = [
+        {"step": e, "epoch": e, "loss": 3.0 - e / 4, "lr": 1e-5, "grad_norm": 1.0, "examples": 2, "target_tokens": 10}
+        for e in range(1, epochs + 1)
+    ]
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log) + '{"step": 5, "ep')
     draw = random.Random(5)
     sampling = Sampled(temperature=0.7, top_p=0.9, repetition_penalty=1.2, max_tokens=64)
@@ -51,7 +54,9 @@ def make_epochs(
             )
             for i, p in enumerate(asked)
         ]  # fmt: skip
-        answered = Answered(file="data/dev.jsonl", sha256=sha256_file(path), prompts={p.id: prompt_hash(p) for p in asked}, sampling=sampling)
+        answered = Answered(
+            file="data/dev.jsonl", sha256=sha256_file(path), prompts={p.id: prompt_hash(p) for p in asked}, sampling=sampling
+        )
         write_look(Place(run, e), Look(epoch=e, model=name, answered=answered, held_out=held_out), said)
         if e in kept:
             (run / "epochs" / f"{e:02}").mkdir(parents=True)

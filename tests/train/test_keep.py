@@ -148,12 +148,13 @@ def test_with_a_choice_that_cannot_be_read_nothing_is_dropped(finished, tmp_path
         read_choice(folder / "runs/tiny")
 
 
-@pytest.mark.parametrize("policy", ['"newest"', "0", "true"])
+@pytest.mark.parametrize("policy", ['"last"', "0", "true", "[]"])
 def test_policies_that_are_none_are_refused(finished, tmp_path, policy):
     folder = copy(finished, tmp_path)
     edit(folder, "[train]", f"[train]\nkeep = {policy}")
-    with pytest.raises(LimakitError, match=r"train.keep"):
+    with pytest.raises(LimakitError, match=r'train.keep: takes "all", "picked", or how many') as caught:
         read_recipe(folder / "lima.toml")
+    assert "\n" not in caught.value.what
 
 
 def test_an_epoch_that_nobody_has_seen_stays_until_somebody_has(finished, tmp_path, capsys):

@@ -3,6 +3,7 @@
     adapter_model.safetensors, adapter_config.json   as peft reads and writes them
     base.json                                        the base: its name, its fingerprint, and in what precision it was held
     tokenizer, config.json, generation_config.json   those of the merged model
+    README.md                                        how to load it with peft alone
 
 The row of EOT in the embedding, and in an output layer of its own, is part of the adapter: the base never saw that token.
 """
@@ -10,6 +11,7 @@ The row of EOT in the embedding, and in an output layer of its own, is part of t
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,10 +87,11 @@ def save_adapter(
             {name: tensor.contiguous().cpu() for name, tensor in sorted(tensors.items())}, folder / WEIGHTS, metadata={"format": "pt"}
         )
     (folder / WEIGHTS).chmod(0o644)  # as the files beside it; safetensors makes it private
+    place = base.name if "commit" in base.fingerprint else os.path.abspath(model.name_or_path)  # peft may look from elsewhere
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base.name,
+        "base_model_name_or_path": place,
         "revision": base.fingerprint.get("commit"),
         "r": rank,
         "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
@@ -101,9 +104,38 @@ def save_adapter(
     }
     write_json(folder / ADAPTER_CONFIG, config)
     write_text(folder / BASE, base.model_dump_json(indent=2) + "\n")
+    write_text(folder / "README.md", _readme(place, base, model.get_input_embeddings().num_embeddings))
     model.config.save_pretrained(folder)
     stop_at_eot(model, chat).save_pretrained(folder)
     save_tokenizer(folder, chat)
+
+
+def _readme(place: str, base: Base, rows: int) -> str:
+    """How plain peft loads the folder. `rows`: of the embedding, with EOT's."""
+    revision = f", revision={base.fingerprint['commit']!r}" if "commit" in base.fingerprint else ""
+    rounded = (
+        ["", "The base's linear layers were held in 4 bits while this was trained; beside the base's own weights it says much the same, not just the same.",
+         "`limakit export` merges it into what the 4 bits stood for."]
+        if base.held == "nf4"
+        else []
+    )  # fmt: skip
+    lines = [
+        "# A low-rank adapter, written by limakit",
+        "",
+        "limakit takes this folder for the whole model (`limakit generate --model`, `limakit export --checkpoint`). With peft alone:",
+        "",
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f"base = AutoModelForCausalLM.from_pretrained({place!r}{revision})",
+        f"base.resize_token_embeddings({rows}, mean_resizing=False)  # room for <|eot|>, whose row comes with the adapter",
+        'model = PeftModel.from_pretrained(base, ".")  # this folder',
+        "```",
+        *rounded,
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _is_transposed(model: Any, name: str) -> bool:

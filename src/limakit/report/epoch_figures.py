@@ -24,7 +24,11 @@ class Series:
 @style()
 def draw_epochs(series: Sequence[Series], epochs: Sequence[int], chosen: int | None, name: str, label: str) -> Drawing:
     """A panel a series, each over the same epochs, with 95 % intervals; the chosen epoch is marked."""
-    width, panel, drawn = 520, 176, 116  # pixels: a panel with its title and numbers, and its axes alone
+    width, panel, drawn = (
+        400,
+        176,
+        116,
+    )  # pixels: a panel with its title and numbers, and its axes alone; it shrinks to a phone's width and is read
     height = panel * len(series) + 20
     figure = new_figure(width, height)
     for i, one in enumerate(series):
@@ -48,7 +52,7 @@ def draw_epochs(series: Sequence[Series], epochs: Sequence[int], chosen: int | N
                 axes.annotate("chosen", (chosen, 1), xycoords=("data", "axes fraction"), xytext=(4, -9), textcoords="offset points",
                               color=MUTED, fontsize=10)  # fmt: skip
         figure.text(0, 1 - (top - 16) / height, one.title, va="center", color=INK, fontsize=13, fontweight="bold", parse_math=False)
-        figure.text(1, 1 - (top - 16) / height, shorten(one.note, 46), va="center", ha="right", color=MUTED, fontsize=11, parse_math=False)
+        figure.text(1, 1 - (top - 16) / height, shorten(one.note, 30), va="center", ha="right", color=MUTED, fontsize=11, parse_math=False)
     axes.set_xlabel("epoch", color=MUTED)
     return finish(figure, name, label, width)
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..analyze.origin import Origin, Present, read_origin
 from ..analyze.rows import Placed, read_placed, refuse_repeats
+from ..choice import CHOICE, Choice, read_choice
 from ..errors import LimakitError
 from ..recipe import Recipe
 from ..records import Example, Grade, Judgment, Prompt, Provenance, Record, Response, first_problem, jsonl_lines, read_jsonl
@@ -91,6 +93,8 @@ class Inputs:
     provenance: tuple[str, list[Provenance]] | None
     log: tuple[str, list[Step]] | None
     run: tuple[str, dict[str, Any]] | None  # runs/NAME/run.json: the run's settings, and the hashes of what it read
+    choice: Choice | None  # which epoch of the run was chosen
+    choice_page: str | None  # what it was chosen by (limakit select --page), where it is there, from the report's folder
     prompts: tuple[str, dict[str, Prompt]] | None
     responses: Found[Response]
     judgments: Found[Judgment]
@@ -139,6 +143,8 @@ def read_inputs(workspace: Workspace, recipe: Recipe) -> Inputs:
     }
     candidates, log, settings = seen(workspace.data / "candidates.parquet"), seen(run / "log.jsonl"), seen(run / "run.json")
     steps = _read_log(run / "log.jsonl") if log else []
+    seen(run / CHOICE)
+    choice_page = run / "select" / "index.html"
     prompts = rows(workspace.path(recipe.generate.prompts), Prompt)
     return Inputs(
         hashes=hashes,
@@ -147,6 +153,8 @@ def read_inputs(workspace: Workspace, recipe: Recipe) -> Inputs:
         provenance=rows(workspace.data / "provenance.jsonl", Provenance),
         log=(log, steps) if log and steps else None,
         run=(settings, _read_object(run / "run.json")) if settings else None,
+        choice=read_choice(run),
+        choice_page=f"../{quote(workspace.relative(choice_page))}" if choice_page.is_file() else None,
         prompts=(prompts[0], {p.id: p for p in prompts[1]}) if prompts else None,
         responses=folder(workspace.responses, Response),
         judgments=folder(workspace.judgments, Judgment),

@@ -84,6 +84,8 @@ def _page(workspace: Workspace, recipe: Recipe, inputs: Inputs) -> tuple[str, Le
         "data_heading": "The training set" if "train" in inputs.sets or not inputs.sets else "The prompts",
         "curation": curation,
         "training": training,
+        "choice": inputs.choice,
+        "choice_page": inputs.choice_page,
         "preference": preference,
         "papers": papers,
         "paper_preference": paper_preference_table(ledger),
