@@ -18,10 +18,10 @@ from tiny import make_model, make_workspace
 from limakit.errors import LimakitError
 from limakit.model.attention import attach_packing
 from limakit.train import loop
-from limakit.train.alarm import FirstStep, example_losses, step_loss
+from limakit.train.alarm import Past, example_losses, step_loss
 from limakit.train.dropout import attach_residual_dropout
 from limakit.train.optimizer import linear_lr, make_optimizer
-from limakit.train.steps import Document, Step, plan_steps
+from limakit.train.steps import Document, Step, epoch_order, plan_steps
 from limakit.train.update import add_gradients, run_steps, take_step
 
 HOW = {"clip_norm": 1.0, "seed": 0, "packed": True}
@@ -117,7 +117,7 @@ def test_the_losses_of_a_step_and_of_its_examples_are_those_that_are_trained():
 
 @given(st.floats(0, 20), st.floats(allow_nan=True, allow_infinity=True))
 def test_worse_is_by_half_and_by_a_nat_and_always_for_nan(before, now):
-    worse = FirstStep(Step(1, 1, True, ()), before).worse(now)
+    worse = Past(Step(1, 1, True, ()), before, before).worse(now)
     assert worse == (math.isnan(now) or (now > 1.5 * before and now > before + 1))
 
 
@@ -131,9 +131,9 @@ def bases():
     return made
 
 
-def train_tiny(model, lr, *, batch=16, epochs=3, dropout=0.3):
+def train_tiny(model, lr, *, batch=16, epochs=3, dropout=0.3, docs=None):
     """Fine-tune on 70 documents with the real steps."""
-    docs = documents(70)
+    docs = docs or documents(70)
     attach_residual_dropout(model, dropout)
     steps = plan_steps([len(d.ids) for d in docs], epochs=epochs, batch_examples=batch, budget=128, pack=True, seed=0)
     optimizer = make_optimizer(model, (0.9, 0.95), 0.1)
@@ -141,11 +141,13 @@ def train_tiny(model, lr, *, batch=16, epochs=3, dropout=0.3):
 
 
 @pytest.mark.parametrize("lr", [1e-1, 1.0])
+@pytest.mark.parametrize("batch", [1, 3, 16])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_a_learning_rate_far_too_high_is_caught_within_some_steps(bases, lr, family):
+def test_a_learning_rate_far_too_high_is_caught_within_some_steps(bases, lr, batch, family):
+    """With a step of one example the first update makes that one better and all others worse, so it takes another step or two."""
     with pytest.raises(LimakitError, match=r"has run away|has spoilt the model|is nan") as caught:
-        train_tiny(copy.deepcopy(bases[family]), lr)
-    assert "lower lr" in caught.value.remedy and int(caught.value.what.split()[1].rstrip(":")) <= 5
+        train_tiny(copy.deepcopy(bases[family]), lr, batch=batch)
+    assert "lower lr" in caught.value.remedy and int(caught.value.what.split()[1].rstrip(":")) <= 4
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
@@ -153,6 +155,39 @@ def test_no_false_alarm_with_residual_dropout_and_a_small_last_step(bases, batch
     """70 examples in steps of 16 end in one of 6, in steps of 3 in one of a single example; with 1 the losses jump from step to step."""
     log = train_tiny(copy.deepcopy(bases["llama"]), 1e-3, batch=batch)
     assert len(log) == 3 * math.ceil(70 / batch) and log[-1].loss < log[0].loss
+
+
+@pytest.mark.parametrize("lr", [3e-4, 1e-3, 3e-3])
+def test_no_false_alarm_where_the_base_knows_the_first_example_and_the_others_contradict_it(lr):
+    """24 answers to one prompt, one a step, the first of which the base has learnt: that one gets worse by more than a nat, the run gets better."""
+    draw = random.Random(1)
+    docs = [
+        Document(f"ex-{i}", (7, 8, 9, 10, *(draw.randrange(5, 95) for _ in range(6))), (False,) * 4 + (True,) * 6) for i in range(24)
+    ]  # fmt: skip
+    first = docs[epoch_order(24, 0, 1)[0]]
+    model = packed_model()
+    train_tiny(model, 3e-3, batch=1, epochs=80, dropout=0.0, docs=[first])
+    log = train_tiny(model, lr, batch=1, dropout=0.0, docs=docs)
+    assert len(log) == 72 and log[0].loss < 1 < log[1].loss and log[-1].loss < log[1].loss
+
+
+def test_a_run_that_goes_on_is_held_against_what_it_had(tmp_path, monkeypatch):
+    folder = make_workspace(tmp_path / "w")
+    real, given = loop.run_steps, []
+
+    def seen(*args, past, **more):
+        given.append(past)
+        for row in real(*args, past=past, **more):
+            if row.epoch == 2 and len(given) == 1:
+                raise KeyboardInterrupt
+            yield row
+
+    monkeypatch.setattr(loop, "run_steps", seen)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    run(folder)
+    losses = [row["loss"] for row in rows(folder) if row["epoch"] == 1]
+    assert given[0] is None and (given[1].step.number, given[1].loss, given[1].highest) == (1, losses[0], max(losses))
 
 
 def test_an_update_that_spoils_the_model_is_not_saved_and_the_epochs_before_stay(tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 """What stops a run before it harms itself: a loss or gradient that is not finite, and a loss that has run away.
 
-The rule for running away asks the model itself rather than the noise of its losses. What the first step's examples cost before anything was
-learnt is known: it is the loss in the first row of the log. A later step whose loss lies clearly above it is only a sign (a small last step, a
-hard example); then the first step's examples are measured once more, without dropout and gradient, and only if those too are clearly worse
-than before training has training harmed the model. A model that is learning cannot fail that, whatever its batches look like. The
-same is measured at the end of every epoch, before it is written: a wrong last update shows in no step's loss.
+The rule for running away holds a run against its own past. A step's loss that is the highest so far, and clearly above that of the first step, is
+a sign and no more: it may be a small last step, or a hard example. What the first step's examples cost before anything was learnt is known, it is the
+loss in the first row of the log; so they are measured once more, without dropout and gradient, and only if they too are clearly worse than before
+training has training harmed the model. Neither half would do alone: a sound run may unlearn its first examples, where the base knew them and all
+others pull away from them, but then its losses fall. At the end of every epoch, before it is written, the first step's examples are measured too,
+and where they are clearly worse the last step's stand for the step that does not come: a wrong last update shows in no step's loss.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ SHOWN_LOSSES = 5
 
 
 @dataclass(frozen=True)
-class FirstStep:
-    """The first step of a run and its loss, taken before any update: what later losses are held against."""
+class Past:
+    """What a run's losses are held against: its first step and the loss of that, taken before any update, and the highest loss of a step so far."""
 
     step: Step
     loss: float
+    highest: float
 
     def worse(self, loss: float) -> bool:
-        """Whether a loss is clearly above it; true for NaN."""
+        """Whether a loss is clearly above the first step's; true for NaN."""
         return not loss <= max(FACTOR * self.loss, self.loss + NATS)
 
 
@@ -45,7 +47,7 @@ def refuse_step(
     loss: float,
     norm: float,
     lr: float,
-    first: FirstStep | None,
+    past: Past | None,
     packed: bool,
     precision: str,
     ranks: Ranks = ALONE,
@@ -57,8 +59,10 @@ def refuse_step(
         what = f"the loss is {loss}"
     elif not math.isfinite(norm):
         what = f"the gradient's norm is {norm} (the loss {loss:.4g})"
-    elif first is not None and first.worse(loss) and first.worse(again := step_loss(model, documents, first.step, **how)):
-        what = f"the loss has run away: it is {loss:.4g}, and that of the first step's examples went from {first.loss:.4g} to {again:.4g}"
+    elif (
+        past is not None and loss > past.highest and past.worse(loss) and past.worse(again := step_loss(model, documents, past.step, **how))
+    ):
+        what = f"the loss has run away: it is {loss:.4g}, and that of the first step's examples went from {past.loss:.4g} to {again:.4g}"
     else:
         return
     shown = _suspects(example_losses(model, documents, step, **how), documents)
@@ -71,18 +75,18 @@ def refuse_epoch(
     step: Step,
     *,
     lr: float,
-    first: FirstStep,
+    past: Past,
     packed: bool,
     precision: str,
     ranks: Ranks = ALONE,
 ) -> None:
     """Raise LimakitError if the model after `step`, the last of its epoch, is clearly worse on the first step's examples than before
-    training: such an epoch must not be written."""
-    loss = step_loss(model, documents, first.step, packed=packed, precision=precision, ranks=ranks)
-    if first.worse(loss):
+    training, and on this step's own worse than the run ever was: such an epoch must not be written."""
+    again = step_loss(model, documents, past.step, packed=packed, precision=precision, ranks=ranks)
+    if past.worse(again) and not step_loss(model, documents, step, packed=packed, precision=precision, ranks=ranks) <= past.highest:
         raise LimakitError(
-            f"step {step.number}: its update has spoilt the model: the loss on the first step's examples, {first.loss:.4g} before "
-            f"training, is {loss:.4g}; epoch {step.epoch} is not written",
+            f"step {step.number}: its update has spoilt the model: the loss on the first step's examples, {past.loss:.4g} before "
+            f"training, is {again:.4g}; epoch {step.epoch} is not written",
             remedy=_remedy(step, lr, precision),
         )
 

@@ -21,7 +21,7 @@ from ..progress import Progress, say, warn
 from ..recipe import Recipe
 from ..records import Example, read_jsonl
 from ..workspace import Workspace, check_data, is_done, name_for_file, sha256_file, stage_lock, versions
-from .alarm import FirstStep
+from .alarm import Past
 from .attach import attach
 from .compiled import eagerly
 from .log import Log, NoLog, readable_rows
@@ -160,10 +160,11 @@ def _train_from(
     log = Log(run.log, total - len(left)) if ranks.first else NoLog()
     shorter = min(total - len(left), readable_rows(run.times))  # no part of the result: it may be shorter than the log
     times = Log(run.times, shorter) if ranks.first else NoLog()
+    losses: list[float] = ranks.lead(lambda: [log.kept(row + 1, "loss") for row in range(total - len(left))])
     rows = run_steps(
         model, optimizer, data.documents, left,
         lr=lambda step: linear_lr(spec.lr, step, total), clip_norm=spec.clip_norm, seed=recipe.seed, packed=spec.pack, precision=spec.precision,
-        ranks=ranks, first=FirstStep(data.steps[0], ranks.lead(lambda: log.kept(1, "loss"))) if done else None,
+        ranks=ranks, past=Past(data.steps[0], losses[0], max(losses)) if losses else None,
     )  # fmt: skip
 
     def look(epoch: int, written: Path | None = None) -> None:

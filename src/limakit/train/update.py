@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ..errors import LimakitError
 from ..model.loss import row_loss
-from .alarm import FirstStep, refuse_epoch, refuse_step
+from .alarm import Past, refuse_epoch, refuse_step
 from .optimizer import clip, set_lr
 from .ranks import ALONE, Ranks
 from .steps import Document, Step
@@ -69,17 +69,17 @@ def take_step(
     packed: bool,
     precision: str = "float32",
     ranks: Ranks = ALONE,
-    first: FirstStep | None = None,
+    past: Past | None = None,
 ) -> StepLog:
     """One update of the model, in place. Raises LimakitError, naming the step and its examples, before a loss or gradient that is not
-    finite, or a loss that has run away from the `first` step's, reaches the weights."""
+    finite, or a loss that has run away from the run's `past`, reaches the weights."""
     model.train()
     torch.manual_seed(step_seed(seed, step.number) + ranks.rank)
     optimizer.zero_grad(set_to_none=True)
     loss = add_gradients(model, documents, step, packed=packed, precision=precision, ranks=ranks)
     norm = clip(optimizer, clip_norm)
     refuse_step(
-        model, documents, step, loss=loss, norm=norm, lr=lr, first=first, packed=packed, precision=precision, ranks=ranks
+        model, documents, step, loss=loss, norm=norm, lr=lr, past=past, packed=packed, precision=precision, ranks=ranks
     )  # fmt: skip
     set_lr(optimizer, lr)
     optimizer.step()
@@ -100,19 +100,19 @@ def run_steps(
     packed: bool,
     precision: str = "float32",
     ranks: Ranks = ALONE,
-    first: FirstStep | None = None,
+    past: Past | None = None,
 ) -> Iterator[StepLog]:
     """Take the steps one by one; `lr` gives the learning rate of a step number. The model is trained in place.
 
-    `first` is the run's first step where this goes on after it. Raises LimakitError where the training goes wrong (alarm.py); the last
+    `past` is that of the run where this goes on. Raises LimakitError where the training goes wrong (alarm.py); the last
     row of an epoch comes only after the model has been found fit to be written.
     """
     for step in steps:
         row = take_step(
             model, optimizer, documents, step,
-            lr=lr(step.number), clip_norm=clip_norm, seed=seed, packed=packed, precision=precision, ranks=ranks, first=first,
+            lr=lr(step.number), clip_norm=clip_norm, seed=seed, packed=packed, precision=precision, ranks=ranks, past=past,
         )  # fmt: skip
-        first = first or FirstStep(step, row.loss)
+        past = Past(step, row.loss, row.loss) if past is None else replace(past, highest=max(past.highest, row.loss))
         if step.last_of_epoch:
-            refuse_epoch(model, documents, step, lr=row.lr, first=first, packed=packed, precision=precision, ranks=ranks)
+            refuse_epoch(model, documents, step, lr=row.lr, past=past, packed=packed, precision=precision, ranks=ranks)
         yield row
