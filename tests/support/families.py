@@ -30,63 +30,66 @@ _SMALL = _PLAIN | {"intermediate_size": 48}
 _GROUPED = _SMALL | {"num_key_value_heads": 2}
 _HEADS = _GROUPED | {"head_dim": 8}
 _GPT = {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_positions": 64}
+# windows and chunks that the documents of ROW exceed, in some layers; the others see everything
+_WINDOW = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 _MOE = _HEADS | {"moe_intermediate_size": 16, "num_experts_per_tok": 2}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "afmoe": _MOE | {"num_experts": 4, "num_dense_layers": 1, "sliding_window": 8},
+    "afmoe": _MOE | {"num_experts": 4, "num_dense_layers": 1} | _WINDOW,
     "apertus": _HEADS,
     "arcee": _HEADS,
     "biogpt": _SMALL,
     "bloom": {"hidden_size": 32, "n_layer": LAYERS, "n_head": 4},
     "codegen": _GPT | {"rotary_dim": 4},
     "cohere": _GROUPED,
-    "cohere2": _HEADS | {"sliding_window": 8},
+    "cohere2": _HEADS | _WINDOW,
     "ernie4_5": _HEADS,
-    "exaone4": _HEADS | {"sliding_window": 8},
+    "exaone4": _HEADS | _WINDOW,
     "falcon": _PLAIN | {"new_decoder_architecture": False, "multi_query": True},
     "flex_olmo": _GROUPED | {"num_experts": 4, "num_experts_per_tok": 2},
     "gemma": _HEADS,
-    "gemma2": _HEADS,
-    "gemma3_text": _HEADS,
+    "gemma2": _HEADS | _WINDOW,
+    "gemma3_text": _HEADS | _WINDOW,
     "glm": _HEADS,
     "glm4": _HEADS,
     "glm4_moe": _MOE | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     "gpt2": _GPT,
     "gpt_bigcode": _GPT,
-    "gpt_neo": {"hidden_size": 32, "num_layers": LAYERS, "num_heads": 4, "attention_types": [[["global"], LAYERS]],
-                "max_position_embeddings": 64},
+    "gpt_neo": {"hidden_size": 32, "num_layers": LAYERS, "num_heads": 4, "max_position_embeddings": 64,
+                "attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
     "gpt_neox": _SMALL,
-    "gpt_oss": _HEADS | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": _HEADS | {"num_local_experts": 4, "num_experts_per_tok": 2} | _WINDOW,
     "gptj": _GPT | {"rotary_dim": 4},
     "granite": _GROUPED | {"residual_multiplier": 0.22},
     "granitemoe": _GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2, "residual_multiplier": 0.22},
     "helium": _HEADS,
     "hunyuan_v1_dense": _HEADS,
-    "lfm2": _GROUPED,
+    "lfm2": _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]},
     "llama": _GROUPED,
-    "llama4_text": _HEADS | {"intermediate_size_mlp": 48, "num_local_experts": 2},
+    "llama4_text": _HEADS | {"intermediate_size_mlp": 48, "num_local_experts": 2, "interleave_moe_layer_step": 2, "attention_chunk_size": 8,
+                             "layer_types": ["chunked_attention", "full_attention", "chunked_attention"], "no_rope_layers": [1, 0, 1]},
     "mamba": {"hidden_size": 32, "num_hidden_layers": LAYERS},
     "ministral3": _HEADS,
-    "mistral": _GROUPED | {"sliding_window": 4},
+    "mistral": _GROUPED | {"sliding_window": 8},
     "mixtral": _GROUPED | {"num_local_experts": 4},
     "mpt": {"d_model": 32, "n_layers": LAYERS, "n_heads": 4, "max_seq_len": 64},
     "nemotron": _HEADS,
     "olmo": _GROUPED,
     "olmo2": _GROUPED,
-    "olmo3": _GROUPED | {"sliding_window": 8},
+    "olmo3": _GROUPED | _WINDOW,
     "olmoe": _GROUPED | {"num_experts": 4, "num_experts_per_tok": 2},
     "opt": {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "word_embed_proj_dim": 32,
             "max_position_embeddings": 64},
     "persimmon": _SMALL,
     "phi": _SMALL,
-    "phi3": _GROUPED,
+    "phi3": _GROUPED | {"sliding_window": 8},
     "qwen2": _GROUPED,
     "qwen2_moe": _MOE | {"num_experts": 4, "shared_expert_intermediate_size": 16},
     "qwen3": _HEADS,
     "qwen3_moe": _MOE | {"num_experts": 4},
     "seed_oss": _HEADS,
-    "smollm3": _HEADS,
+    "smollm3": _HEADS | {"no_rope_layers": [1, 0, 1]},
     "stablelm": _GROUPED,
-    "starcoder2": _GROUPED,
+    "starcoder2": _GROUPED | {"sliding_window": 8},
 }  # fmt: skip
 
 
@@ -151,12 +154,22 @@ def examine(family: str) -> Found:
         dropout = _reason(error)
         model = make(family)
         attach_residual_dropout(model, 0.0)
+    packed = _packs(model)
+    return Found(family, dropout, packed, _compiles(model, packed == "yes"), _recomputes(model, packed == "yes"))
+
+
+def _packs(model: Any) -> str:
+    """Whether packing can be attached; it stays attached where it can for documents of any length."""
     try:
         attach_packing(model, longest=20)
-        packed = "yes"
+        return "yes"
     except LimakitError as error:
-        packed = _reason(error)
-    return Found(family, dropout, packed, _compiles(model, packed == "yes"), _recomputes(model, packed == "yes"))
+        why_not = _reason(error)
+    chunk = getattr(model.config, "attention_chunk_size", None)
+    if chunk is None:
+        return why_not
+    attach_packing(copy.deepcopy(model), longest=chunk)
+    return "documents of up to `attention_chunk_size` tokens"
 
 
 def _compiles(model: Any, packed: bool) -> str:
@@ -203,7 +216,8 @@ HEAD = """\
 # Families of models
 
 What was tried with each, on small random models, with transformers {transformers} and torch on the CPU. `tests/train/test_families.py` tries it
-again and compares; `python tests/support/families.py docs/families.md` writes this page.
+again and compares; `python tests/support/families.py docs/families.md` writes this page. Where a family comes with layers of several kinds (windows, chunks,
+convolutions, experts, no positions), the small model has them too, and documents longer than its windows and chunks.
 
 - **Residual dropout** (`residual_dropout` under `[train]`): the modules on whose output it acts, by their names within a decoder layer. A model
   of any family, in the table or not, is checked when dropout is attached, and refused by name if a layer adds anything that is not dropped.
