@@ -49,7 +49,7 @@ def test_families_with_windows_and_chunks_are_tried_with_them():
     assert "conv" in FAMILIES["lfm2"]["layer_types"]
 
 
-@pytest.mark.parametrize("family", filter(limited, FAMILIES))
+@pytest.mark.parametrize("family", [*filter(limited, FAMILIES)])
 def test_the_documents_reach_beyond_the_windows_and_chunks(family):
     """Else what the page says of them would be of plain attention."""
     key, ids = limited(family), torch.tensor([max(ROW, key=len)])

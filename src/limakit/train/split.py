@@ -3,6 +3,10 @@
 The high half is the weight rounded to the nearest bfloat16, the remainder (int16) what the rounding took or gave, in units of the weight's last
 bit. Both are read off the weight's bits, so no information is lost: subnormals and -0.0 come back too. A tie goes away from zero: to the even
 neighbour, as usual, it would need the remainder 2**15, which int16 does not have.
+
+A gradient has its weight's type, so those of a step's rows are summed in bfloat16, each sum rounded. Measured against float32 on a small model, with 13
+tokens an example: a step's gradient is off by 0.9 % over 32 rows and by 5 % over 1,024; packed into 1 and 4 rows by 0.7 % and 0.5 %, which is what
+computing in bfloat16 costs by itself. Packing keeps the rows of a step few.
 """
 
 from __future__ import annotations
