@@ -170,7 +170,8 @@ def ours(path: Path) -> dict:
         hashed = _cpu() - hashed
         start, cpu = time.perf_counter(), _cpu()
         for batch in offer(source, path.parent.parent, work):
-            outcomes.update(batch["reason"].to_pylist())
+            for row in batch["reason"].value_counts().to_pylist():  # counted by Arrow: a Python object for each row is no part of the work
+                outcomes[row["values"]] += row["counts"]
         wall, cpu = time.perf_counter() - start, _cpu() - cpu
     return {
         "wall_s": wall,
