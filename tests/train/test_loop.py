@@ -197,4 +197,3 @@ def test_packing_does_not_change_the_training(tmp_path):
     run(packed), run(apart)
     for a, b in zip(rows(packed), rows(apart), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-5) and a["target_tokens"] == b["target_tokens"]
-

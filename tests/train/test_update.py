@@ -115,7 +115,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
     with torch.no_grad():
         model.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
     before = model.lm_head.weight.detach().clone()
-    with pytest.raises(LimakitError, match=r"step 3: the loss is nan\n  its examples, the highest loss first: ex-0 \(nan\), ex-2 \(nan\)") as caught:
+    with pytest.raises(
+        LimakitError, match=r"step 3: the loss is nan\n  its examples, the highest loss first: ex-0 \(nan\), ex-2 \(nan\)"
+    ) as caught:
         take_step(model, optimizer, docs, Step(3, 1, True, ((2,), (0,))), lr=1e-3, clip_norm=1, seed=0, packed=False)
     assert "lower lr" in caught.value.remedy
     assert torch.equal(model.lm_head.weight, before) and not optimizer.state
