@@ -145,10 +145,10 @@ def test_what_is_attached_and_in_which_order(monkeypatch):
     names = ["attach_residual_dropout", "attach_packing", "attach_loss_head", "compile_layers", "recompute_layers"]
     for name in names:
         monkeypatch.setattr(module, name, lambda *_args, name=name, **_more: order.append(name))
-    attach(None, TrainSpec(compile=True, recompute=True), 10)
+    attach(torch.nn.Linear(1, 1), TrainSpec(compile=True, recompute=True), 10)
     assert order == names
     order.clear()
-    attach(None, TrainSpec(pack=False), 10)
+    attach(torch.nn.Linear(1, 1), TrainSpec(pack=False), 10)
     assert order == ["attach_residual_dropout", "attach_loss_head"]
 
 

@@ -43,7 +43,7 @@ def test_a_folder_of_all_ranks_appears_whole_or_not_at_all(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize("where", ["sum", "answer", "asleep"])
+@pytest.mark.parametrize("where", ["sum", "answer", pytest.param("asleep", marks=pytest.mark.slow)])
 def test_an_error_in_one_rank_ends_all_within_seconds(tmp_path, where):
     started = time.monotonic()
     crowd = Crowd(tmp_path, 3, "fail", 1 if where != "answer" else 0, "limakit", where)
@@ -65,6 +65,7 @@ def test_a_killed_rank_ends_the_others(tmp_path):
     assert said.count("another rank is gone") == 1 and "dmesg" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["answer", "meeting"])
 def test_a_rank_killed_while_the_others_wait_outside_a_collective_ends_them_too(tmp_path, where):
     """Nothing breaks then; it is the signs of life that stop."""
@@ -74,6 +75,7 @@ def test_a_rank_killed_while_the_others_wait_outside_a_collective_ends_them_too(
     assert said.count("limakit: rank 1 of 3 has given no sign of life for 4 s") == 1 and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_restarted_attempt_meets_in_a_store_where_a_former_one_left_its_answers(tmp_path):
     """torchrun --max-restarts keeps one store over all attempts."""
     keeper = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -91,6 +91,7 @@ def test_text_that_acts_on_a_terminal_is_shown_and_not_obeyed(finished, tmp_path
     assert "\x1b" not in out and "\u202e" not in out and "[bold]" in out
 
 
+@pytest.mark.slow
 def test_the_real_command(finished, limakit):
     assert "ex-4, as text" in limakit("train", "--show", "--example", "ex-4", cwd=finished).stdout
     done = limakit("train", "--example", "ex-4", cwd=finished, check=False)
