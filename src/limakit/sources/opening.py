@@ -13,7 +13,7 @@ from ..errors import LimakitError
 
 # A scan asks NumPy some two hundred things about each, which weighs on smaller ones. In the processes of crew.py the C library keeps what they take;
 # elsewhere it may map it afresh for each.
-BLOCK = 1 << 21
+BLOCK = 1 << 22
 _LONGEST_OPENING = 1 << 24  # of comments before the root; one that never ends must not fill the memory
 _DECLARATION = re.compile(rb"""<\?xml\s(?:[^?]|\?(?!>))*\?>""")
 _ENCODING = re.compile(rb"""\sencoding\s*=\s*["']([^"']*)["']""")
