@@ -21,42 +21,28 @@ import torch
 
 from ..errors import LimakitError
 from ..model.attention import PACKED, VARLEN, evaluating
-from ..model.chat import ChatFormat, chat_format
+from ..model.chat import chat_format
 from ..model.head import attach_loss_head
-from ..model.load import context_length, load_causal_lm, load_config, load_tokenizer, longrope_length, pick_device
+from ..model.load import context_length, load_causal_lm, load_tokenizer, pick_device
 from ..model.loss import row_loss
 from ..model.save import stop_at_eot
 from ..progress import Progress, say, track, warn
 from ..recipe import Recipe
-from ..records import Example, Prompt, Response, read_jsonl
+from ..records import Response
 from ..train.loop import Epoch
 from ..train.memory import is_out_of_memory
 from ..train.optimizer import REMAINDER
 from ..train.ranks import Ranks
 from ..train.shard import whole
 from ..train.steps import Document, prepare
-from ..workspace import Workspace, check_data, name_for_file, sha256_file, stage_lock
+from ..workspace import Workspace, name_for_file, stage_lock
+from .dev_set import DevSet, check_dev_set, missing, prompt_rows, read_dev_set, room_for
 from .local import Row, Stream, decode
 from .look import Answered, HeldOut, Look, Measured, Place, Sampled, prompt_hash, read_look, same_prompts, write_look
 from .run import as_response
 from .sampling import Sampling
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class DevSet:
-    """What every epoch is shown; empty where the recipe names no such file, or it is not there."""
-
-    prompts: tuple[Prompt, ...]
-    prompts_file: str
-    prompts_hash: str
-    examples: tuple[Example, ...]
-    examples_file: str
-    examples_hash: str
-
-    def __bool__(self) -> bool:
-        return bool(self.prompts or self.examples)
 
 
 @dataclass(frozen=True)
@@ -101,62 +87,10 @@ def each_epoch(workspace: Workspace, recipe: Recipe) -> Looks:
     """
     looks = Looks(workspace, recipe, read_dev_set(workspace, recipe))
     if not (looks.run / "manifest.json").exists():
-        for what in _missing(recipe, looks.dev):
+        for what in missing(recipe, looks.dev):
             warn(what)
-        _check(workspace, recipe, looks.dev)
+        check_dev_set(workspace, recipe, looks.dev)
     return looks
-
-
-def _check(workspace: Workspace, recipe: Recipe, dev: DevSet) -> None:
-    """Encode the dev set as every look will. Warns of prompts that no epoch can answer."""
-    if not dev:
-        return
-    model = recipe.model
-    where: dict[str, Any] = {"root": workspace.root, "revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    chat = chat_format(load_tokenizer(model.base, **where), add_eot=True)
-    assert chat is not None
-    for number, example in enumerate(dev.examples, start=1):
-        with _told_where(dev.examples_file, number, example.id):
-            prepare([example], chat, recipe.train.max_tokens, "response", None)
-    room, full = _room(load_config(model.base, **where)), []
-    for number, prompt in enumerate(dev.prompts, start=1):
-        with _told_where(dev.prompts_file, number, prompt.id):
-            full += _rows([prompt], chat, room)[1]
-    if full:
-        warn(f"{len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
-
-
-@contextmanager
-def _told_where(file: str, row: int, name: str) -> Iterator[None]:
-    """What is wrong with a row, told with its place."""
-    try:
-        yield
-    except LimakitError as error:
-        raise LimakitError(f"{name!r}: {error.what}", where=f"{file}, row {row}", remedy=error.remedy) from error
-
-
-def read_dev_set(workspace: Workspace, recipe: Recipe) -> DevSet:
-    """Raises LimakitError naming file and row for what is there and cannot be read."""
-    found: list[Any] = []
-    for name, model in ((recipe.dev.prompts, Prompt), (recipe.dev.held_out, Example)):
-        path = workspace.path(name) if name else None
-        if path is None or not path.is_file():
-            found += [(), name, ""]
-            continue
-        if path.parent.resolve() == workspace.data.resolve():
-            check_data(workspace)
-        rows: list[Any] = read_jsonl(path, model)
-        if len({row.id for row in rows}) < len(rows):
-            raise LimakitError("two rows share an id", where=path, remedy="rename one: what an epoch says is kept under the id")
-        found += [tuple(rows), name, sha256_file(path)]
-    return DevSet(*found)
-
-
-def _missing(recipe: Recipe, dev: DevSet) -> Iterator[str]:
-    if recipe.dev.prompts and not dev.prompts:
-        yield f'no dev prompts ({recipe.dev.prompts}), so no epoch is asked anything; a source with split = "dev" gives them'
-    if recipe.dev.held_out and not dev.examples:
-        yield f'no held-out examples ({recipe.dev.held_out}), so no perplexity is measured; a source with split = "held_out" gives them'
 
 
 def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
@@ -166,7 +100,7 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
     that does not hold a single row, a full disk. What was answered or measured all the same is written first, unless an older look is there.
     """
     ranks, name = epoch.ranks, f"{recipe.name}@{epoch.number}"
-    rows, full = _rows(dev.prompts, epoch.chat, _room(epoch.model.config))
+    rows, full = prompt_rows(dev.prompts, epoch.chat, room_for(epoch.model.config))
     documents: list[Document] = []
     trimmed, problems = 0, []
     responses: list[dict[str, Any]] | None = None
@@ -318,23 +252,6 @@ def sampled(recipe: Recipe) -> Sampled:
     )  # fmt: skip
 
 
-def _room(config: Any) -> int | None:
-    """Tokens that a prompt and its response may have, as in `limakit generate`."""
-    return min((n for n in (context_length(config), longrope_length(config)) if n is not None), default=None)
-
-
-def _rows(prompts: Sequence[Prompt], chat: ChatFormat, context: int | None) -> tuple[list[Row], list[str]]:
-    """Rows to decode, and the ids of the prompts that leave no room for a response."""
-    rows, full = [], []
-    for prompt in prompts:
-        ids = chat.encode_prompt(prompt.turns)
-        if context is not None and len(ids) >= context:
-            full.append(prompt.id)
-        else:
-            rows.append(Row(prompt.id, 0, ids, None if context is None else context - len(ids)))
-    return rows, full
-
-
 def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
     """Look at the epochs whose weights are kept and that were not asked these prompts yet, or not at all; returns what was written.
 
@@ -350,7 +267,7 @@ def look_again(workspace: Workspace, recipe: Recipe) -> list[Path]:
     epochs = sorted(int(path.name) for path in (run / "epochs").glob("*") if path.name.isdigit())
     if not epochs:
         raise LimakitError("no epoch's weights are here", where=workspace.relative(run / "epochs"), remedy="run limakit train")
-    _check(workspace, recipe, dev)
+    check_dev_set(workspace, recipe, dev)
     device = pick_device(recipe.generate.device)
     wrote = []
     with stage_lock(run, "train"):
