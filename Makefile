@@ -28,11 +28,15 @@ test-slow: $(STAMP)
 
 # MB=5000 is the size that the claims are about
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python bench/reddit.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/duplicates.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/pick.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/curation.py --mb $(or $(MB),200)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/plan.py
+	$(BIN)/python bench/training.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/generation.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/judging.py
 
 # under 9 minutes on one CUDA device; writes to bench/results
 bench-gpu: $(STAMP)

@@ -6,15 +6,15 @@ One LLaMA of 6.84 million parameters (width 256, 6 layers, 4 heads, MLP of 688, 
 made-up tokens whose prompts and responses are as long as LIMA's (paper, Table 1: by source, scattered around its means; 2,048 tokens at most).
 All see the same 64 examples in two steps of 32 and are counted by the same real tokens, padding not among them.
 
-    ours     take_step as `limakit train` takes it: packed rows of 2,048 tokens, residual dropout 0.3, clipping, float32 AdamW, computing in bfloat16;
-             with float32 weights or with the same in two halves (weights = "split"), whichever is quicker
+    ours     take_step as `limakit train` takes it: packed rows, residual dropout 0.3, clipping, float32 AdamW, computing in bfloat16; with rows of
+             2,048 tokens or of 4,096 (pack_tokens), float32 weights or the same in two halves (weights = "split"), whichever is quicker
     default  TRL as it comes: bfloat16, gradient checkpointing, 4 examples a batch, 8 batches a step
     best     TRL as it is quickest here: one example a batch (so nothing is padded), 32 a step, examples grouped by length, no checkpointing
     limit    the stock model alone: forward, backward and step over dense rows of 700 tokens, the quickest of autocast and bfloat16 weights, SDPA and
              eager attention
 
-Each may choose its number of threads: in a trial before the rounds it runs with 1 and with all. Rounds alternate; a ratio is the median of the
-ratios within rounds, so that what else the machine does meets both sides.
+Each may choose its variant and its number of threads: in a trial before the rounds it runs over the first 16 examples with 1 thread and with all.
+Rounds alternate; a ratio is the median of the ratios within rounds, so that what else the machine does meets both sides.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ from limakit.train.optimizer import make_optimizer
 from limakit.train.steps import Document, plan_steps
 from limakit.train.update import take_step
 
-VOCABULARY, LONGEST, BATCH, ROW = 8192, MAX_TOKENS, 32, 700
+VOCABULARY, LONGEST, BATCH, ROW, TRIAL = 8192, MAX_TOKENS, 32, 700, 16
 
 
 def make_model(attention: str = "sdpa") -> Any:
@@ -57,17 +58,16 @@ def make_model(attention: str = "sdpa") -> Any:
 
 
 Work = Callable[[], float]  # runs once; real tokens per second
+Maker = Callable[[Sequence[Document]], Work]
 clock = time.perf_counter  # --cpu-time: time.process_time
 
 
-def ours(documents: Sequence[Document], weights: Literal["float32", "split"]) -> Work:
-    spec = TrainSpec(precision="bfloat16", weights=weights, residual_dropout=0.3, max_tokens=LONGEST)
+def ours(documents: Sequence[Document], weights: Literal["float32", "split"], budget: int) -> Work:
+    spec = TrainSpec(precision="bfloat16", weights=weights, residual_dropout=0.3, max_tokens=LONGEST, pack_tokens=budget)
     model = make_model()
     attach(model, spec, max(len(d.ids) for d in documents))
     optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=weights)
-    steps = plan_steps(
-        [len(d.ids) for d in documents], epochs=1, batch_examples=BATCH, budget=spec.pack_tokens or spec.max_tokens, pack=True, seed=1
-    )
+    steps = plan_steps([len(d.ids) for d in documents], epochs=1, batch_examples=BATCH, budget=budget, pack=True, seed=1)
 
     def work() -> float:
         started = clock()
@@ -129,7 +129,7 @@ def trl(documents: Sequence[Document], batch: int, folder: str, **settings: Any)
     return work
 
 
-def limit(autocast: bool, attention: str) -> Work:
+def limit(_documents: Sequence[Document], autocast: bool, attention: str) -> Work:
     model = make_model(attention)
     model = model if autocast else model.bfloat16()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
@@ -148,16 +148,18 @@ def limit(autocast: bool, attention: str) -> Work:
     return work
 
 
-def choose(name: str, works: dict[str, Work], threads: Sequence[int]) -> tuple[str, Work, int]:
-    """The quickest variant and number of threads: each runs twice, the first time to warm up."""
+def choose(name: str, makers: dict[str, Maker], documents: Sequence[Document], threads: Sequence[int]) -> tuple[str, Work, int]:
+    """The quickest variant and number of threads, over a few of the examples: each runs twice, the first time to warm up."""
     speeds = {}
-    for (variant, work), n in product(works.items(), threads):
-        torch.set_num_threads(n)
-        work()
-        speeds[variant, n] = work()
-        print(f"  trial: {name:<8} {variant:<28} {n} threads {speeds[variant, n]:>8,.0f} tokens/s", flush=True)
+    for variant, make in makers.items():
+        work = make(documents[:TRIAL])
+        for n in threads:
+            torch.set_num_threads(n)
+            work()
+            speeds[variant, n] = work()
+            print(f"  trial: {name:<8} {variant:<34} {n} threads {speeds[variant, n]:>8,.0f} tokens/s", flush=True)
     variant, n = max(speeds, key=lambda key: speeds[key])
-    return variant, works[variant], n
+    return variant, makers[variant](documents), n
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -183,31 +185,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     with tempfile.TemporaryDirectory() as folder:
-        contenders = {
-            "ours": {"float32 weights": ours(documents, "float32"), "split weights": ours(documents, "split")},
-            "default": {"batch 4 x 8": trl(documents, 4, folder)},
+        contenders: dict[str, dict[str, Maker]] = {
+            "ours": {
+                f"{weights} weights, rows of {budget:,}": partial(ours, weights=weights, budget=budget)
+                for weights, budget in product(("float32", "split"), (LONGEST, 2 * LONGEST))
+            },
+            "default": {"batch 4 x 8": partial(trl, batch=4, folder=folder)},
             "best": {
-                "batch 1 x 32, by length": trl(
-                    documents, 1, folder, train_sampling_strategy="group_by_length", gradient_checkpointing=False
+                "batch 1 x 32, by length": partial(
+                    trl, batch=1, folder=folder, train_sampling_strategy="group_by_length", gradient_checkpointing=False
                 )
             },
             "limit": {
-                f"{'autocast' if autocast else 'bfloat16 weights'}, {attention}": limit(autocast, attention)
+                f"{'autocast' if autocast else 'bfloat16 weights'}, {attention}": partial(limit, autocast=autocast, attention=attention)
                 for autocast, attention in product((True, False), ("sdpa", "eager"))
             },
         }
         counts = sorted({1, asked.threads})
-        chosen = {name: choose(name, works, counts) for name, works in contenders.items()}
+        chosen = {name: choose(name, makers, documents, counts) for name, makers in contenders.items()}
+        for _variant, work, n in chosen.values():
+            torch.set_num_threads(n)
+            work()  # to warm up
         speeds: dict[str, list[float]] = {name: [] for name in chosen}
         for _ in range(asked.rounds):
             for name, (_variant, work, n) in chosen.items():
                 torch.set_num_threads(n)
                 speeds[name].append(work())
 
-    print(f"\n{'':<10}{'':<30}{'threads':>8}{'tokens/s':>10}   rounds")
+    print(f"\n{'':<10}{'':<36}{'threads':>8}{'tokens/s':>10}   rounds")
     for name, (variant, _work, n) in chosen.items():
         rounds = " ".join(f"{speed:,.0f}" for speed in speeds[name])
-        print(f"{name:<10}{variant:<30}{n:>8}{statistics.median(speeds[name]):>10,.0f}   {rounds}")
+        print(f"{name:<10}{variant:<36}{n:>8}{statistics.median(speeds[name]):>10,.0f}   {rounds}")
     ratios = {
         f"ratio_{name}": round(statistics.median(a / b for a, b in zip(speeds["ours"], speeds[name], strict=True)), 2)
         for name in ("default", "best", "limit")

@@ -341,13 +341,44 @@ def generate(
     name: Annotated[
         Optional[str], typer.Option(help="What to call its responses; default the recipe's name or the folder's.", show_default=False)
     ] = None,
+    prompting: Annotated[
+        Optional[str],
+        typer.Option(
+            help="auto, chat, plain or urial (examples in the prompt, for a base model); default the recipe's.", show_default=False
+        ),
+    ] = None,
+    baseline: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Answer with this one of the recipe's [[baselines]] instead; repeat for more.", show_default=False),
+    ] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Answer with all of the recipe's [[baselines]].")] = False,
+    import_: Annotated[
+        Optional[Path], typer.Option("--import", metavar="FILE", help="Take somebody else's responses; with --name.", show_default=False)
+    ] = None,
     recipe: RecipeOption = None,
 ) -> None:
-    """Answer the prompts: responses/NAME.jsonl."""
+    """Answer the prompts: responses/NAME.jsonl. By a model here, by an endpoint, or from a file."""
     workspace, settings = _open(recipe)
-    from .generate.run import generate as run
+    from .errors import UsageError
 
-    _wrote(run(workspace, settings, model=model, name=name))
+    if sum((model is not None, bool(baseline), baselines, import_ is not None)) > 1:
+        raise UsageError("these options do not go together", remedy="name one of --model, --baseline, --baselines and --import")
+    if (baseline or baselines) and (name is not None or prompting is not None):
+        raise UsageError("a baseline has its name and prompting in the recipe", remedy="change them under [[baselines]]")
+    if import_ is not None:
+        if name is None or prompting is not None:
+            raise UsageError("--import needs --name, and no --prompting", remedy="limakit generate --import FILE --name NAME")
+        from .generate.imported import import_responses
+
+        _wrote(import_responses(workspace, settings, import_, name))
+    elif baseline or baselines:
+        from .generate.baselines import generate_baselines
+
+        _wrote(generate_baselines(workspace, settings, baseline or [one.name for one in settings.baselines]))
+    else:
+        from .generate.run import generate as run
+
+        _wrote(run(workspace, settings, model=model, name=name, prompting=prompting))
 
 
 @app.command()
@@ -356,27 +387,83 @@ def judge(
     against: Annotated[
         Optional[list[str]], typer.Option(help="A baseline's name; repeat for more. Default: the recipe's.", show_default=False)
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say how many questions, what they cost and how long they take; ask nothing.")
+    ] = False,
     recipe: RecipeOption = None,
 ) -> None:
     """Compare responses with the baselines' (both orders) and grade them."""
     workspace, settings = _open(recipe)
     from .judge.run import judge as run
 
-    _wrote(run(workspace, settings, model=model, against=against))
+    _wrote(run(workspace, settings, model=model, against=against, estimate=estimate))
 
 
 @app.command()
 def compare(
     files: Annotated[
-        Optional[list[Path]], typer.Argument(help="Files of judgments; default judgments/*.jsonl.", show_default=False)
+        Optional[list[Path]],
+        typer.Argument(help="Files of judgments or grades; default judgments/*.jsonl and grades/*.jsonl.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     recipe: RecipeOption = None,
 ) -> None:
-    """Win, tie and lose with intervals, from any judgments."""
-    from .analyze.preference import show_comparison
+    """Win, tie and lose with intervals and tests, position and length effects, ranking, grades: from any judgments and grades."""
+    from .analyze.compare import show_comparison
 
     show_comparison(files or None, recipe, as_json=as_json)
+
+
+@app.command()
+def agree(
+    files: Annotated[
+        Optional[list[Path]],
+        typer.Argument(help="Files of judgments or grades; default judgments/*.jsonl and grades/*.jsonl.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    recipe: RecipeOption = None,
+) -> None:
+    """Agreement between any judges, people and models, with intervals and the level of chance."""
+    from .analyze.agree import show_agreement
+
+    show_agreement(files or None, recipe, as_json=as_json)
+
+
+@app.command()
+def power(
+    difference: Annotated[
+        Optional[float],
+        typer.Option(help="The difference to see: wins minus losses in percent points, or points of a grade.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        Optional[int], typer.Option(min=2, help="How many prompts there are: which difference can be seen?", show_default=False)
+    ] = None,
+    power_: Annotated[float, typer.Option("--power", help="How often a real difference is to be seen.")] = 0.8,
+    level: Annotated[float, typer.Option(help="How often a difference that is none may be seen.")] = 0.05,
+    ties: Annotated[float, typer.Option(help="Ties among judgments, in percent.")] = 25.0,
+    grades: Annotated[bool, typer.Option("--grades", help="Of grades instead of preferences.")] = False,
+    sd: Annotated[
+        Optional[float], typer.Option(help="--grades: standard deviation over prompts of the two models' difference.", show_default=False)
+    ] = None,
+    pilot: Annotated[
+        Optional[list[Path]], typer.Option(help="Take ties and spread from these judgments or grades instead.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """How many prompts it takes to see a difference, or which difference so many prompts can show."""
+    from .analyze.power import show_power
+
+    show_power(
+        difference=difference,
+        prompts=prompts,
+        power=power_,
+        level=level,
+        ties=ties,
+        grades=grades,
+        sd=sd,
+        pilot=pilot or [],
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -111,6 +111,9 @@ class DevSpec(Section):
     max_tokens: int | None = Field(None, gt=0)  # of a dev response; default [generate] max_tokens
 
 
+Prompting = Literal["auto", "chat", "plain", "urial"]
+
+
 class GenerateSpec(Section):
     """Section 4.1 of the paper."""
 
@@ -118,38 +121,85 @@ class GenerateSpec(Section):
     top_p: float = Field(0.9, gt=0, le=1)
     temperature: float = Field(0.7, ge=0)  # 0 is greedy
     repetition_penalty: float = Field(1.2, gt=0)
+    penalise_prompt: bool = False  # the penalty on the prompt's tokens too, as some tools have it
     max_tokens: int = Field(2048, gt=0)
     samples: int = Field(1, gt=0)
     batch: int = Field(32, gt=0)
+    # chat: the tokenizer's format; plain: the prompt's text; urial: a fixed prompt with examples (Lin et al. 2023); auto: chat where there is one
+    prompting: Prompting = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class JudgeSpec(Section):
-    """Who judges. "endpoint" is any OpenAI-compatible server; "oracle" knows the facts of the miniature world."""
+class EndpointSpec(Section):
+    """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, `transformers serve`, hosted ones."""
 
-    kind: Literal["endpoint", "oracle"] = "endpoint"
-    model: str = ""  # the judge's model name at the endpoint
+    model: str = ""  # the model's name there
     base_url: str = "http://localhost:8000/v1"
     api_key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key
-    against: list[str] = []  # names of the baselines' responses
-    pairwise: str = "pairwise"  # a rubric of ours, or the path of your own text file; "" for none
-    grade: str = "helpfulness"
-    draws: int = Field(1, gt=0)
-    temperature: float = Field(0.0, ge=0)
-    max_tokens: int = Field(1024, gt=0)
-    concurrency: int = Field(8, gt=0)
+    concurrency: int = Field(8, gt=0)  # requests on their way at once
+    requests_per_minute: int | None = Field(None, gt=0)
+    tokens_per_minute: int | None = Field(None, gt=0)  # prompt and response together, by the bound that the cost is capped with
     timeout_s: float = Field(60.0, gt=0)
     retries: int = Field(4, ge=0)
     price_in: float = Field(0.0, ge=0)  # per million tokens, in any one currency
     price_out: float = Field(0.0, ge=0)
-    max_cost: float | None = Field(None, ge=0)  # refuse to start a run that could cost more
+    max_cost: float | None = Field(None, ge=0)  # never exceeded by what this workspace asks of it
+
+    @model_validator(mode="after")
+    def _has_prices(self) -> Self:
+        if self.max_cost is not None and not (self.price_in or self.price_out):
+            raise ValueError("max_cost needs price_in and price_out, else nothing can be capped")
+        return self
+
+
+class BaselineSpec(EndpointSpec):
+    """Another model that answers the same prompts (paper, section 4.1). Sampling is that of [generate], where a server lets us say it."""
+
+    name: str  # what its responses are called
+    kind: Literal["local", "endpoint", "file"] = (
+        "local"  # model: a folder or hub id; the name at the server; file: somebody else's responses
+    )
+    path: str = ""  # kind = "file"
+    prompting: Prompting = "auto"
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        try:
+            name_for_file(self.name)
+        except UsageError as error:
+            raise ValueError(f"name: {error.what}") from None
+        if self.kind == "file" and not self.path:
+            raise ValueError('path: kind = "file" needs the file of responses')
+        if self.kind != "file" and not self.model:
+            raise ValueError("model: a folder or hub id (local), or the model's name at the endpoint")
+        return self
+
+
+class JudgeSpec(EndpointSpec):
+    """Who judges. "endpoint" is any OpenAI-compatible server, "local" a model in this process, "oracle" knows the facts of the miniature world."""
+
+    kind: Literal["endpoint", "local", "oracle"] = "endpoint"
+    name: str = ""  # what judgments call it; default the model's name
+    against: list[str] = []  # names of the baselines' responses; none named: all of [[baselines]]
+    pairwise: str = "pairwise"  # a rubric of ours, or the path of your own text file; "" for none
+    grade: Annotated[list[str], BeforeValidator(lambda value: [value] if value and isinstance(value, str) else value or [])] = [
+        "helpfulness"
+    ]
+    draws: int = Field(1, gt=0)
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, gt=0)
+    structured: Literal["auto", "never"] = "auto"  # auto: hold the server to a JSON schema where it can be held to one
+    also: list[dict[str, Any]] = []  # [[judge.also]]: further judges, each as [judge] except for the keys it names
+
+    @property
+    def called(self) -> str:
+        """What judgments call the judge."""
+        return self.name or ("oracle" if self.kind == "oracle" else self.model)
 
     @model_validator(mode="after")
     def _names_a_model(self) -> Self:
-        if self.kind == "endpoint" and not self.model and "model" in self.model_fields_set:
-            raise ValueError("model: name the judge's model at the endpoint")
-        if self.max_cost is not None and not (self.price_in or self.price_out):
-            raise ValueError("max_cost needs price_in and price_out, else nothing can be capped")
+        if self.kind != "oracle" and not self.model and "model" in self.model_fields_set:
+            raise ValueError("model: name the judge's model")
         return self
 
 
@@ -163,6 +213,7 @@ class Recipe(Section):
     train: TrainSpec = TrainSpec()
     dev: DevSpec = DevSpec()
     generate: GenerateSpec = GenerateSpec()
+    baselines: list[BaselineSpec] = []
     judge: JudgeSpec = JudgeSpec()
 
     @model_validator(mode="after")
@@ -233,6 +284,8 @@ def _known_keys(loc: tuple) -> list[str]:
     }
     if loc[0] == "sources" and len(loc) > 2:
         return list(KINDS[loc[2]].model_fields) if loc[2] in KINDS else []
+    if loc[0] == "baselines" and len(loc) > 2:
+        return list(BaselineSpec.model_fields)
     if tuple(loc[:2]) == ("train", "lora") and len(loc) > 2:
         return list(LoraSpec.model_fields)
     if loc[0] in sections and len(loc) > 1:

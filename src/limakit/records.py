@@ -6,7 +6,7 @@ keys in the order written here, so equal records are equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -65,23 +65,39 @@ class Example(Record):
 
 
 class Prompt(Record):
-    """A dev or test prompt; `turns` may hold the dialogue so far. `reference` is for judges and never shown to a model."""
+    """A dev or test prompt; `turns` may hold the dialogue so far. `reference` is for judges and never shown to a model.
+
+    `follow_ups` is what the user says next, one after the other, whatever the model answers: its response to turn n (0 answers `turns`, 1 the
+    first follow-up) is given with its own earlier responses as history.
+    """
 
     id: str = Field(min_length=1)
     source: str
     turns: tuple[Turn, ...]
     tags: tuple[str, ...] = ()
     reference: str | None = None
+    follow_ups: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> Self:
         _check_turns(self.turns, last="user")
+        for i, text in enumerate(self.follow_ups, start=1):
+            if not text.strip():
+                raise ValueError(f"follow-up {i} is empty")
         return self
 
     @property
     def text(self) -> str:
         """The last user turn: what the response answers."""
         return self.turns[-1].text
+
+    def at(self, responses: Sequence[str]) -> Prompt:
+        """The prompt as it stands at turn len(responses), after these responses to the turns before: a prompt without follow-ups. An empty
+        response stands as it is, so this is not checked again. Raises IndexError beyond the last follow-up."""
+        turns = self.turns
+        for n, response in enumerate(responses):
+            turns += (Turn(role="assistant", text=response), Turn(role="user", text=self.follow_ups[n]))
+        return self.model_copy(update={"turns": turns, "follow_ups": ()})
 
 
 class Author(Record):
@@ -106,18 +122,22 @@ class Provenance(Record):
 
 
 class Response(Record):
-    """A model's response to a prompt. `finish`: "eot" (stopped by itself), "length" (max_tokens) or "context" (model full).
+    """A model's response to a prompt.
 
-    `tokens` counts the generated tokens, the EOT included.
+    `turn` counts the user turns that are answered: 0 is the prompt's own last one, n its n-th follow-up. `finish`: "eot" (stopped by itself),
+    "length" (max_tokens), "context" (model full), "filtered" (its maker's filter cut it) or "unknown" (somebody else's response). `tokens` counts the generated
+    tokens, the EOT included; None where nobody said. `not_applied` names sampling settings that the model's server has no field for.
     """
 
     prompt_id: str
     model: str
-    sample: int = 0
+    sample: int = Field(0, ge=0)
+    turn: int = Field(0, ge=0)
     text: str
-    finish: Literal["eot", "length", "context"]
-    tokens: int
+    finish: Literal["eot", "length", "context", "filtered", "unknown"]
+    tokens: int | None
     seed: int = 0
+    not_applied: tuple[str, ...] = ()
 
 
 class Comparison(Record):
@@ -127,7 +147,21 @@ class Comparison(Record):
     a: str
     b: str
     sample: int = 0
+    turn: int = 0
     first: Literal["a", "b"] = "a"
+
+
+class Asked(Record):
+    """Who gave an opinion, how it was asked, and when. `model` is the name asked for, `answered_as` the one its server says it was (hosted
+    names move on to other weights). `structured`: the server was held to a JSON schema. `date`: of the answer, ISO 8601, UTC, to the second."""
+
+    kind: Literal["endpoint", "local", "oracle", "person"]
+    model: str
+    answered_as: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    structured: bool = False
+    date: str | None = None
 
 
 class Judgment(Record):
@@ -137,6 +171,7 @@ class Judgment(Record):
     a: str
     b: str
     sample: int = 0
+    turn: int = 0
     first: Literal["a", "b"] = "a"
     judge: str
     rubric: str
@@ -145,6 +180,7 @@ class Judgment(Record):
     verdict: Literal["a", "b", "tie"] | None
     problem: str | None = None
     raw: str = ""
+    asked: Asked | None = None
 
     @model_validator(mode="after")
     def _verdict_iff_ok(self) -> Self:
@@ -159,6 +195,7 @@ class Grade(Record):
     prompt_id: str
     model: str
     sample: int = 0
+    turn: int = 0
     judge: str
     rubric: str
     draw: int = 0
@@ -166,6 +203,7 @@ class Grade(Record):
     value: str | None
     problem: str | None = None
     raw: str = ""
+    asked: Asked | None = None
 
     @model_validator(mode="after")
     def _value_iff_ok(self) -> Self:

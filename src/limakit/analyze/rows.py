@@ -14,9 +14,9 @@ R = TypeVar("R", Judgment, Grade, Response)
 
 # What a row is about. Two rows about the same thing would count one opinion twice, or contradict each other.
 ABOUT: dict[type, tuple[str, ...]] = {
-    Judgment: ("prompt_id", "a", "b", "sample", "first", "judge", "rubric", "draw"),
-    Grade: ("prompt_id", "model", "sample", "judge", "rubric", "draw"),
-    Response: ("prompt_id", "model", "sample"),
+    Judgment: ("prompt_id", "a", "b", "sample", "turn", "first", "judge", "rubric", "draw"),
+    Grade: ("prompt_id", "model", "sample", "turn", "judge", "rubric", "draw"),
+    Response: ("prompt_id", "model", "sample", "turn"),
 }
 
 

@@ -177,8 +177,8 @@ def _seen(run: Path, number: int, loss: float | None, look: Look | None, answers
     tokens = stopped = None
     if answers and look is not None and look.answered is not None:
         rows = [answers[i] for i in sorted(answers)]
-        most = max(look.answered.sampling.max_tokens, *(row.tokens for row in rows))
-        tokens = cluster_bootstrap([[float(row.tokens)] for row in rows], bounds=(0, most))
+        counts = [row.tokens or 0 for row in rows]  # an epoch's responses are ours and have a count
+        tokens = cluster_bootstrap([[float(n)] for n in counts], bounds=(0, max(look.answered.sampling.max_tokens, *counts)))
         stopped = cluster_bootstrap([[float(row.finish == "eot")] for row in rows], bounds=(0, 1))
     return EpochSeen(number, loss, look, ppl, answers, tokens, stopped, graded, epoch_folder(run, number).is_dir())
 
@@ -205,8 +205,8 @@ def _graded(workspace: Workspace, recipe: Recipe, run: Path) -> tuple[dict[int, 
             found.setdefault((grade.judge, grade.rubric), {}).setdefault(int(epoch), []).append((name, grade, scale))
     if not found:
         return {}, notes
-    judge = "oracle" if recipe.judge.kind == "oracle" else recipe.judge.model
-    key = min(found, key=lambda pair: (pair[0] != judge, pair[1] != Path(recipe.judge.grade).stem, pair))
+    rubrics = [Path(name).stem for name in recipe.judge.grade]
+    key = min(found, key=lambda pair: (pair[0] != recipe.judge.called, pair[1] not in rubrics[:1], pair[1] not in rubrics, pair))
     if len(found) > 1:
         notes.append(f"{len(found)} judges or rubrics have graded; shown is {key[0]}, rubric {key[1]}")
     return {epoch: _of_epoch(rows) for epoch, rows in found[key].items()}, notes

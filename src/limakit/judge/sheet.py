@@ -95,7 +95,7 @@ def plan(workspace: Workspace, recipe: Recipe, name: str, baselines: list[str]) 
         if others or len(known) < len(prompts):
             warn(f"{who}: answers {len(known)} of the {len(prompts)} prompts of {shown}" + (f", and {others} others" if others else ""))
     sheets = []
-    by = f"by-{judge_name(spec)}"
+    by = f"by-{spec.called}"
     if spec.pairwise:
         rubric = _rubric(spec.pairwise, PAIRWISE, workspace, spec)
         for baseline in baselines:
@@ -110,8 +110,8 @@ def plan(workspace: Workspace, recipe: Recipe, name: str, baselines: list[str]) 
             ]  # fmt: skip
             path = _file(workspace.judgments, name, "against", baseline, by, rubric.name)
             sheets.append(_sheet(workspace, spec, path, rubric, items, hashes, [prompts_path, paths[name], paths[baseline]]))
-    if spec.grade:
-        rubric = _rubric(spec.grade, GRADE, workspace, spec)
+    for grade in spec.grade:
+        rubric = _rubric(grade, GRADE, workspace, spec)
         for who in (name, *baselines):
             keys = _in_order([key for key in responses[who] if key[0] in prompts], prompts)
             items = [Item(prompts[key[0]], responses[who][key], None, "a", draw) for key in keys for draw in range(_draws(spec))]
@@ -137,7 +137,7 @@ def plan_epochs(workspace: Workspace, recipe: Recipe) -> list[Sheet]:
     listed = read_jsonl(prompts_path, Prompt)
     prompts = {prompt.id: prompt for prompt in listed}
     digest = sha256_file(prompts_path)
-    rubric = _rubric(spec.grade, GRADE, workspace, spec)
+    rubric = _rubric(spec.grade[0], GRADE, workspace, spec)
     sheets = []
     for number, look in looks.items():
         path = Place(run, number).responses
@@ -150,13 +150,9 @@ def plan_epochs(workspace: Workspace, recipe: Recipe) -> list[Sheet]:
         keys = _in_order([key for key in responses if key[0] in prompts], prompts)
         items = [Item(prompts[key[0]], responses[key], None, "a", draw) for key in keys for draw in range(_draws(spec))]
         hashes = {workspace.relative(prompts_path): digest, workspace.relative(path): sha256_file(path)}
-        file = _file(run / "dev" / "grades", f"{number:02}", f"by-{judge_name(spec)}", rubric.name)
+        file = _file(run / "dev" / "grades", f"{number:02}", f"by-{spec.called}", rubric.name)
         sheets.append(_sheet(workspace, spec, file, rubric, items, hashes, [prompts_path, path]))
     return sheets
-
-
-def judge_name(spec: JudgeSpec) -> str:
-    return "oracle" if spec.kind == "oracle" else spec.model
 
 
 def _file(folder: Path, *names: str) -> Path:
@@ -224,7 +220,7 @@ def _rubric(name: str, needs: tuple[str, ...], workspace: Workspace, spec: Judge
 def _sheet(
     workspace: Workspace, spec: JudgeSpec, path: Path, rubric: Rubric, items: list[Item], hashes: dict[str, str], made_from: list[Path]
 ) -> Sheet:
-    settings: dict[str, Any] = {"judge": judge_name(spec), "kind": spec.kind, "rubric": rubric.name, "draws": _draws(spec)}
+    settings: dict[str, Any] = {"judge": spec.called, "kind": spec.kind, "rubric": rubric.name, "draws": _draws(spec)}
     if items[0].b is None:
         settings["scale"] = list(rubric.values)  # worst to best: what the report orders and bounds grades by
     if spec.kind == "endpoint":
@@ -235,7 +231,7 @@ def _sheet(
             "rubric_sha256": sha256_json([rubric.text, *rubric.values]),
         }
     return Sheet(
-        path, judge_name(spec), rubric, tuple(items), settings, {workspace.relative(p): hashes[workspace.relative(p)] for p in made_from}
+        path, spec.called, rubric, tuple(items), settings, {workspace.relative(p): hashes[workspace.relative(p)] for p in made_from}
     )
 
 

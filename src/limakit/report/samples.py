@@ -30,7 +30,7 @@ class Answer:
     model: str
     text: str
     finish: str
-    tokens: int
+    tokens: int | None
     samples: int
     outcomes: tuple[Outcome, ...]
     grades: tuple[tuple[str, str, tuple[str, ...]], ...]  # (judge, rubric, values)

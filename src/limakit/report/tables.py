@@ -190,9 +190,11 @@ def _response_row(ledger: Ledger, found: Found[Response], model: str, max_tokens
         ended = cluster_bootstrap([[float(r.finish == finish) for r in cluster] for cluster in clusters], bounds=(0, 1))
         cells.append(share(ledger, "response", f"{model}: {what}", ended, n, rows))
     limits = [limit for name in files if (limit := _limit(found, name))] or [max_tokens]
-    longest = max(*limits, *(r.tokens for cluster in clusters for r in cluster))
-    tokens = cluster_bootstrap([[float(r.tokens) for r in cluster] for cluster in clusters], bounds=(0, longest))
-    cells.append(mean(ledger, "response", f"mean tokens of {model}", tokens, 0, n, rows))
+    counted = [counts for cluster in clusters if (counts := [float(r.tokens) for r in cluster if r.tokens is not None])]
+    if not counted:  # somebody else's responses, of which nobody said
+        return (*cells, "–")
+    tokens = cluster_bootstrap(counted, bounds=(0, max(*limits, *(n for counts in counted for n in counts))))
+    cells.append(mean(ledger, "response", f"mean tokens of {model}", tokens, 0, len(counted), rows))
     return tuple(cells)
 
 

@@ -26,7 +26,13 @@ HELP = [
     "  space, page up and down, arrows, j, k: read on",
     "  q     quit; nothing is chosen",
 ]
-ENDED = {"eot": "ended by itself", "length": "cut at max_tokens", "context": "cut: context full"}
+ENDED = {
+    "eot": "ended by itself",
+    "length": "cut at max_tokens",
+    "context": "cut: context full",
+    "filtered": "cut by a filter",
+    "unknown": "end unknown",
+}
 
 
 def shown(text: str) -> str:
