@@ -17,11 +17,13 @@ from .rows import Placed, read_placed, refuse_repeats
 
 @dataclass(frozen=True)
 class Results:
-    """All rows with their places. `scales`: the grades there are, worst to best, by rubric, where the file's manifest tells."""
+    """All rows with their places. `scales`: the grades there are, worst to best, by rubric, where the file's manifest tells. `stale`: the files
+    whose rows are about other responses than those that lie there now, and why."""
 
     judgments: tuple[Placed[Judgment], ...]
     grades: tuple[Placed[Grade], ...]
     scales: dict[str, tuple[str, ...]]
+    stale: dict[Path, str]
 
 
 def read_results(files: Sequence[Path] | None, recipe_path: Path | None) -> Results:
@@ -41,6 +43,8 @@ def read_results(files: Sequence[Path] | None, recipe_path: Path | None) -> Resu
     judgments: list[Placed[Judgment]] = []
     grades: list[Placed[Grade]] = []
     scales: dict[str, tuple[str, ...]] = {}
+    stale: dict[Path, str] = {}
+    present: dict[Path, Present] = {}  # one a workspace: what several files were made from is hashed once
     for path in paths:
         if _holds_grades(path):
             placed = read_placed(path, Grade)
@@ -49,11 +53,13 @@ def read_results(files: Sequence[Path] | None, recipe_path: Path | None) -> Resu
         else:
             judgments += read_placed(path, Judgment)
         # a stage's file lies in WORKSPACE/judgments or grades; anywhere else there is no manifest beside it, or nothing to compare with
-        if reason := Present(path.absolute().parent.parent).out_of_date(path):
+        root = path.absolute().parent.parent
+        if reason := present.setdefault(root, Present(root)).out_of_date(path):
+            stale[path] = reason
             warn(visible(f"{path}: out of date, {reason}"))
     refuse_repeats([row.record for row in judgments], judgments)
     refuse_repeats([row.record for row in grades], grades)
-    return Results(tuple(judgments), tuple(grades), scales)
+    return Results(tuple(judgments), tuple(grades), scales, stale)
 
 
 def _holds_grades(path: Path) -> bool:
