@@ -5,9 +5,13 @@ Strict about what is said, not about how it is dressed: markdown, brackets, "Res
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from ..records import Asked
 
 _BEFORE = " \t\r\xa0>#*_`~-–—•+\"'“”‘’([{<"  # what may stand before the word
 _AROUND = " \t\r\xa0*_`~\"'“”‘’«»()[]{}<>"  # what may stand around the value
@@ -16,6 +20,7 @@ _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _STOP_TOKENS = re.compile(r"(?:\s*(?:</s>|<\|\w{1,30}\|>))+\s*$")  # of judges whose server leaves them in the text
 _RULE = re.compile(r"(?:`{3,}|~{3,}|-{3,}|\*{3,}|_{3,}|={3,})$")  # ends a fence or draws a line
 _THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -28,21 +33,72 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Said:
-    """What became of a question. `missing`: no answer came, so it is worth asking again."""
+    """What became of a question. `missing`: no answer came, so it is worth asking again. `asked`: who was asked, how and when."""
 
     parsed: Parsed
     raw: str = ""
     missing: bool = False
+    asked: Asked | None = None
 
 
-def parse_answer(answer: str, asked: str, word: str, values: Sequence[str]) -> Parsed:
-    """The value on the answer's last line, `WORD: value`. `asked` is the whole message the answer replies to; numbers in `values` go up.
+def parse_answer(answer: str, asked: str, word: str, values: Sequence[str], *, json_asked: bool = False) -> Parsed:
+    """What the answer says, one of `values` (numbers among them go up). `asked` is the whole message the answer replies to.
 
-    What is thought aloud at the start (<think>) does not count. The last line that says anything must be such a line (case, markdown and
+    Where JSON was asked for, an answer that is a JSON object is read as one (`_parse_object`); any other, from a server that promises a form and
+    does not keep it, by its last line (`_parse_lines`).
+    """
+    if _THINKING.match(answer):
+        answer = _THINKING.sub("", answer, count=1)
+    if json_asked and (parsed := _parse_object(answer, asked, word, values)) is not None:
+        return parsed
+    return _parse_lines(answer, asked, word, values)
+
+
+def _parse_object(answer: str, asked: str, word: str, values: Sequence[str]) -> Parsed | None:
+    """The value under `word` of a JSON object that holds it and at most a "reason" beside it; None where the answer is no JSON object.
+
+    An object that also stands in `asked`, where texts may hold anything, is an echo and invalid.
+    """
+    text = answer.strip()
+    text = (
+        text[:-200] + _STOP_TOKENS.sub("", _INVISIBLE.sub("", text[-200:]))
+    ).strip()  # the end alone: on long blanks that pattern is slow
+    if fenced := _FENCED.fullmatch(text):
+        text = fenced[1].strip()
+    if not text.startswith("{"):
+        return None
+    try:
+        pairs = json.loads(text, object_pairs_hook=_Pairs, strict=False)  # line feeds in a string, as they come
+    except (ValueError, RecursionError):
+        return None
+    key = word.lower()
+    keys = [name for name, _ in pairs]
+    if keys.count(key) > 1:
+        return Parsed(None, f"more than one {key}")
+    if key not in keys or not {*keys} <= {key, "reason"}:
+        return Parsed(None, f"is not a JSON object with a reason and a {key}")
+    if text in asked:
+        return Parsed(None, "repeats what it was shown")
+    said = dict(pairs)[key]
+    if isinstance(said, str):
+        value = _one_of(said, word, values)
+    else:
+        value = str(said) if isinstance(said, int) and not isinstance(said, bool) and str(said) in values else None
+    return Parsed(value, None if value is not None else f"its {key} is none of {', '.join(values)}")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs, so that a key that is there twice is seen."""
+
+
+def _parse_lines(answer: str, asked: str, word: str, values: Sequence[str]) -> Parsed:
+    """The value on the answer's last line, `WORD: value`.
+
+    What was thought aloud at the start (<think>) does not count. The last line that says anything must be such a line (case, markdown and
     the like aside) and nothing else. An answer that also holds such a line with another value is invalid, unless that line is quoted from
     `asked`, where texts may hold anything. An answer whose end is a quotation of `asked` (a judge that echoes) is invalid too.
     """
-    lines = _lines(_THINKING.sub("", answer, count=1) if _THINKING.match(answer) else answer)
+    lines = _lines(answer)
     while lines and not _bare(lines[-1]):
         lines.pop()
     if not lines:
@@ -82,8 +138,15 @@ def _value(line: str, word: str, values: Sequence[str]) -> str | None:
     said = " ".join(head.strip(_BEFORE).lower().split())
     if not rest or said not in (word.lower(), f"final {word.lower()}"):
         return None
-    exact = [value for value in values if value.lower() == rest[0].strip().lower()]
-    return next(iter(exact or [value for value in values if _says(rest[0], value, word, values)]), None)
+    return _one_of(rest[0], word, values)
+
+
+def _one_of(text: str, word: str, values: Sequence[str]) -> str | None:
+    """The value that a text says and nothing else, or None."""
+    if len(text) > 200:
+        return None
+    exact = [value for value in values if value.lower() == text.strip().lower()]
+    return next(iter(exact or [value for value in values if _says(text, value, word, values)]), None)
 
 
 def _says(text: str, value: str, word: str, values: Sequence[str]) -> bool:
