@@ -1,68 +1,71 @@
-"""Sign flips: exact where they can be, at their level by simulation; Holm as statsmodels has it."""
-
-import itertools
+"""Tests of signs: exact where they say so, the level held, many at once by Holm."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from limakit.analyze.significance import holm, sign_flip
+from limakit.analyze.significance import SignTest, holm, shown_p, sign_flip_test, sign_test
 
-differences = st.lists(st.floats(-5, 5).map(lambda x: round(x, 2)), min_size=1, max_size=9)
-
-
-@given(differences)
-def test_every_way_to_flip(values):
-    ways = [abs(sum(s * x for s, x in zip(signs, values, strict=True))) for signs in itertools.product((-1, 1), repeat=len(values))]
-    assert sign_flip(values) == pytest.approx(np.mean([way >= abs(sum(values)) - 1e-7 for way in ways]))
+values = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), max_size=40)
 
 
-def test_few_clusters_never_say_much():
-    assert sign_flip([3.0] * 5) == 2**-4
-    assert sign_flip([3.0] * 6) == 2**-5
-    assert sign_flip([0.0, 0.0]) == 1.0
+@given(values)
+def test_the_sign_test_is_the_exact_binomial(found):
+    test = sign_test(found)
+    assert test.above + test.below + test.even == len(found)
+    n = test.above + test.below
+    assert test.p == pytest.approx(binomtest(test.above, n).pvalue if n else 1)
 
 
-@given(st.lists(st.integers(-5, 5), min_size=15, max_size=40), st.randoms())
-def test_order_and_side_do_not_matter(values, random):
-    shuffled = list(values)
-    random.shuffle(shuffled)
-    p = sign_flip(values, flips=200)
-    assert p == sign_flip(shuffled, flips=200)
-    assert p == pytest.approx(sign_flip([-x for x in values], flips=200), abs=0.2)
-    assert 0 < p <= 1
+def test_the_sign_test_of_many():
+    assert sign_test([1.0] * 1200 + [-1.0] * 800).p == pytest.approx(binomtest(1200, 2000).pvalue)
+    assert sign_test([1.0] * 10 + [0.0] * 90) == SignTest(10, 0, 90, 2 / 2**10)
+    assert sign_test([]).p == sign_test([0.0]).p == 1
 
 
-def test_drawn_flips_agree_with_all():
-    values = [1.0, 2.0, 0.5, 1.5, -0.5, 1.0, 2.5, -1.0, 0.5, 1.0, 1.5, -2.0, 1.0, 0.5]
-    doubtful = sign_flip([*values, 1e-12], flips=200_000)  # a cluster more, so drawn
-    assert doubtful == pytest.approx(sign_flip(values), abs=0.003)
+@given(st.lists(st.integers(-3, 3), max_size=10), st.randoms())
+def test_flips_come_to_all_assignments_of_signs(found, random):
+    import itertools
+
+    sums = [abs(sum(s * v for s, v in zip(signs, found, strict=True))) for signs in itertools.product((1, -1), repeat=len(found))]
+    exact = sum(s >= abs(sum(found)) for s in sums) / len(sums)
+    p = sign_flip_test(found)
+    assert p == pytest.approx(exact, abs=0.025)
+    random.shuffle(found)
+    assert sign_flip_test(found) == p
 
 
-def test_wrong_input():
-    for bad in ([], [float("nan")]):
-        with pytest.raises(ValueError):
-            sign_flip(bad)
+def test_flips_of_ones_ask_what_the_sign_test_asks():
+    found = [1.0] * 33 + [-1.0] * 17 + [0.0] * 20
+    assert sign_flip_test(found) == pytest.approx(sign_test(found).p, abs=0.005)
 
 
-@pytest.mark.parametrize("n", [8, 30])
-def test_false_findings_at_their_rate(n):
-    """Skewed clusters whose sign is tossed: 5 % of tests may find something, no more (400 tests: below 8 % but once in a hundred times)."""
+def test_flips_hold_their_level_and_see_more_than_signs_where_prompts_differ_in_how_much():
     random = np.random.default_rng(0)
-    found = 0
-    for trial in range(400):
-        sums = random.exponential(size=n) * random.choice((-1, 1), n)
-        found += sign_flip(sums.tolist(), seed=trial, flips=999) <= 0.05
-    assert found / 400 <= 0.075
+    seen = {0.0: [0, 0], 0.2: [0, 0]}
+    for effect, hits in seen.items():
+        for trial in range(300):
+            wins = random.random((50, 10)) < random.beta(4 * (0.5 + effect / 2), 4 * (0.5 - effect / 2), (50, 1))
+            net = np.where(random.random((50, 10)) < 0.25, 0, np.where(wins, 1, -1)).mean(1)
+            hits[0] += sign_test(net).p < 0.05
+            hits[1] += sign_flip_test(net, seed=trial, flips=1000) < 0.05
+    assert max(seen[0.0]) / 300 < 0.09
+    assert seen[0.2][1] / 300 > seen[0.2][0] / 300 + 0.1  # ten judgments a prompt: about .73 against .52
 
 
-@settings(deadline=None)  # the first one imports statsmodels
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_as_statsmodels(p):
-    multitest = pytest.importorskip("statsmodels.stats.multitest")
-    assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1].tolist())
+def test_values_that_are_no_numbers():
+    with pytest.raises(ValueError):
+        sign_flip_test([1.0, float("nan")])
 
 
-def test_holm_of_nothing():
-    assert holm([]) == []
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_that_of_statsmodels(ps):
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]) if ps else [])
+
+
+def test_p_as_tables_show_it():
+    assert [shown_p(p) for p in (0, 0.00049, 0.034, 0.5, 1)] == ["<.001", "<.001", ".034", ".500", "1"]
