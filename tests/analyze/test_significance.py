@@ -32,9 +32,16 @@ def test_flips_come_to_all_assignments_of_signs(found, random):
     sums = [abs(sum(s * v for s, v in zip(signs, found, strict=True))) for signs in itertools.product((1, -1), repeat=len(found))]
     exact = sum(s >= abs(sum(found)) for s in sums) / len(sums)
     p = sign_flip_test(found)
-    assert p == pytest.approx(exact, abs=0.025)
+    assert p == pytest.approx(exact)
     random.shuffle(found)
     assert sign_flip_test(found) == p
+
+
+def test_drawn_flips_agree_with_all():
+    found = [1.0, 2.0, 0.5, 1.5, -0.5, 1.0, 2.5, -1.0, 0.5, 1.0, 1.5, -2.0, 1.0]
+    more = [*found, 1e-12, 1e-12]  # too many to try all, and they change nothing
+    assert sign_flip_test(more, flips=200_000) == pytest.approx(sign_flip_test(found), abs=0.003)
+    assert sign_flip_test([3.0] * 5) == 2**-4
 
 
 def test_flips_of_ones_ask_what_the_sign_test_asks():
