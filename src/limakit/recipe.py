@@ -189,7 +189,7 @@ class JudgeSpec(EndpointSpec):
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, gt=0)
     structured: Literal["auto", "never"] = "auto"  # auto: hold the server to a JSON schema where it can be held to one
-    also: list[dict[str, Any]] = []  # [[judge.also]]: further judges, each as [judge] except for the keys it names
+    also: list[dict[str, Any]] = []  # [[judge.also]]: further judges, each as [judge] except for its name and the keys it names
 
     @property
     def called(self) -> str:
@@ -201,6 +201,15 @@ class JudgeSpec(EndpointSpec):
         if self.kind != "oracle" and not self.model and "model" in self.model_fields_set:
             raise ValueError("model: name the judge's model")
         return self
+
+    def as_also(self, keys: Mapping[str, Any]) -> JudgeSpec:
+        """A further judge: as this one, but for its name and `keys`. Raises ValidationError where these are wrong."""
+        return JudgeSpec.model_validate(self.model_dump(exclude={"also", "name"}, exclude_unset=True) | {"also": []} | dict(keys))
+
+    @property
+    def panel(self) -> list[JudgeSpec]:
+        """All judges: this one and the further ones."""
+        return [self, *map(self.as_also, self.also)]
 
 
 class Recipe(Section):
@@ -243,12 +252,34 @@ def read_recipe(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"is not TOML: {error}", where=path, remedy="mend that line; strings need quotes, one key a line") from None
     try:
-        return Recipe.model_validate(table)
+        recipe = Recipe.model_validate(table)
+        faults = [_describe(entry, text) for entry in _further_judges(recipe.judge)]
     except ValidationError as error:
         faults = [_describe(entry, text) for entry in error.errors(include_url=False)]
-        raise UsageError(
-            "\n".join(f"{path}{fault}" for fault in faults), remedy="mend the recipe; limakit init writes a commented one"
-        ) from None
+    if faults:
+        raise UsageError("\n".join(f"{path}{fault}" for fault in faults), remedy="mend the recipe; limakit init writes a commented one")
+    return recipe
+
+
+def _further_judges(judge: JudgeSpec) -> list[Mapping[str, Any]]:
+    """What is wrong with [[judge.also]], as pydantic words it: each is checked as the judge it makes."""
+    faults: list[Mapping[str, Any]] = []
+    names = {judge.called.replace("/", "--")}
+    for i, keys in enumerate(judge.also):
+        place = ("judge", "also", i)
+        if "also" in keys:
+            faults.append({"loc": (*place, "also"), "type": "value_error", "msg": "a further judge has none of its own"})
+            continue
+        try:
+            called = judge.as_also(keys).called
+        except ValidationError as error:
+            faults += [{**entry, "loc": (*place, *entry["loc"])} for entry in error.errors(include_url=False)]
+            continue
+        if called.replace("/", "--") in names:
+            what = f"two judges are called {called!r}, and their judgments would be one file: give this one a name of its own"
+            faults.append({"loc": (*place, "name"), "type": "value_error", "msg": what})
+        names.add(called.replace("/", "--"))
+    return faults
 
 
 _WORDS = {
