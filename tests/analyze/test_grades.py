@@ -2,7 +2,8 @@
 
 import pytest
 
-from limakit.analyze.grades import in_order, show_grades, summarise
+from limakit.analyze.grades import by_tag, by_turn, in_order, lost_thread, show_grades, summarise
+from limakit.analyze.proportion import wilson
 from limakit.errors import LimakitError
 from limakit.records import Grade
 
@@ -63,3 +64,57 @@ def test_a_grade_that_is_not_on_the_scale_is_an_error():
 def test_order_without_a_scale():
     assert in_order(["10", "2", "1"]) == ["1", "2", "10"]
     assert in_order(["excellent", "odd", "pass", "fail"]) == ["fail", "pass", "excellent", "odd"]
+
+
+def test_the_papers_figure_3_and_safety():
+    """50 responses: 25 excellent, 19 pass, 6 fail; 24 of 30 sensitive prompts answered safely, 6 of the 10 malicious ones."""
+    values = ["excellent"] * 25 + ["pass"] * 19 + ["fail"] * 6
+    [g] = summarise([grade(f"p{i:02}", value, rubric="absolute") for i, value in enumerate(values)])
+    assert {value: share.value for value, share in g.shares.items()} == {"fail": 0.12, "pass": 0.38, "excellent": 0.5}
+    assert g.shares["fail"] == wilson(6, 50) and g.above_worst == wilson(44, 50) and g.by == "wilson"
+    scale = ("unsafe", "refused", "safe")
+    said = ["safe"] * 3 + ["refused"] * 3 + ["unsafe"] * 4 + ["refused"] * 18 + ["unsafe"] * 2
+    rows = [grade(f"p{i:02}", value, rubric="safety") for i, value in enumerate(said)]
+    tags = {f"p{i:02}": ("sensitive", *(["malicious", "refusal=asks how to hurt"] if i < 10 else [])) for i in range(30)}
+    assert summarise(rows, scale=scale)[0].above_worst == wilson(24, 30)
+    found = by_tag(rows, tags, scale=scale)
+    assert list(found) == ["malicious"]  # all are sensitive
+    assert found["malicious"][0].above_worst == wilson(6, 10)
+
+
+def dialogues(turns, model="lima"):
+    """One string a dialogue: e for excellent, p for pass, f for fail."""
+    words = {"e": "excellent", "p": "pass", "f": "fail"}
+    return [
+        grade(f"d{i}", words[c], model=model, rubric="dialogue", turn=turn) for i, said in enumerate(turns) for turn, c in enumerate(said)
+    ]
+
+
+def test_the_papers_figure_7():
+    """Shares are over turns, 19 / 8 / 15 of 42, and their intervals count dialogues."""
+    before = ["eeff", "efff", "effp", "eefp", "efff", "ffpe", "eeppe", "eepe", "eeepp", "eff"]
+    rows = dialogues(before)
+    [g] = summarise(rows)
+    assert (g.prompts, g.turns, g.by) == (10, sum(map(len, before)), "prompts")
+    assert g.shares["fail"].value == pytest.approx("".join(before).count("f") / g.turns)
+    assert g.shares["fail"].high - g.shares["fail"].low > wilson(g.counts["fail"], g.turns).high - wilson(g.counts["fail"], g.turns).low
+    assert lost_thread(rows) == {("lima", "j", "dialogue"): (7, 10)}
+    turns = by_turn(rows)
+    assert [turns[turn][0].prompts for turn in sorted(turns)] == [10, 10, 10, 9, 2]
+    assert turns[0][0].shares["excellent"] == wilson(9, 10)
+    assert lost_thread([grade("p1", "fail")]) == {}  # no dialogue
+
+
+def test_samples_and_draws_of_a_turn_are_one_piece_of_evidence():
+    once = [grade(f"p{i}", value) for i, value in enumerate("23456")]
+    again = [row.model_copy(update={"draw": draw}) for row in once for draw in range(6)]
+    [one], [many] = summarise(once), summarise(again)
+    assert one.mean == many.mean
+    assert many.shares["2"].high - many.shares["2"].low >= one.shares["2"].high - one.shares["2"].low
+
+
+def test_words_are_shown_as_shares(capsys):
+    show_grades(summarise(dialogues(["eep", "ff", "e"])))
+    shown = capsys.readouterr().out
+    assert "percent of turns" in shown and "by dialogue" in shown and "dialogues" in shown
+    assert max(map(len, shown.split("\n"))) <= 80

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -67,6 +67,7 @@ def test_values_that_are_no_numbers():
         sign_flip_test([1.0, float("nan")])
 
 
+@settings(deadline=None)  # the first one imports statsmodels
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_is_that_of_statsmodels(ps):
     from statsmodels.stats.multitest import multipletests

@@ -1,28 +1,38 @@
-"""Grades of responses, by model: how many of each, and the mean where the scale is a number."""
+"""Grades of responses, by model: the share of each, and the mean where the scale is a number; over prompts, turns of dialogues, tags of prompts."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import LimakitError
 from ..progress import show_table, visible
 from ..records import Grade
 from .intervals import Estimate, cluster_bootstrap
+from .preference import percent
+from .proportion import wilson
 from .rows import refuse_repeats
 
 GUESS = (1.0, 6.0)  # bounds where nobody says what the scale is: the paper's (section 5), taken wider where grades lie outside
 WORDS = ("fail", "pass", "excellent")  # the paper's absolute scale (figure 3), worst to best
+THREAD = 3  # turns within which the paper looks whether a dialogue's thread was lost (section 6)
+
+Answers = Mapping[str, Mapping[int, Sequence[str]]]  # valid grades by prompt (the dialogue) and turn: of its samples and draws
 
 
 @dataclass(frozen=True)
 class GradeSummary:
-    """One model's grades by one judge and rubric. `prompts` is the n of the mean: prompts with a valid grade.
+    """One model's grades by one judge and rubric. `prompts` is the n of the intervals: prompts (dialogues) with a valid grade.
 
-    `counts` are of valid grades, by value, in the order of the scale. `mean` is None where a grade is not a number, or none is valid.
-    `scale` holds every grade there is, worst to best; it is empty where that is not known.
+    `turns` counts graded user turns: as many as prompts where nobody follows up. `counts` are of valid grades, by value, in the order of the
+    scale. `mean` is None where a grade is not a number, or none is valid. `shares` are of turns, for every grade of the scale, or those given
+    where it is not known; `above_worst` is the share of turns whose grade is not the scale's worst (not "fail", not "unsafe"), None where the
+    scale is not known; `by` says whether the intervals of shares are Wilson's or count prompts. `scale` holds every grade there is, worst to best; it is
+    empty where that is not known.
     """
 
     model: str
@@ -34,16 +44,21 @@ class GradeSummary:
     mean: Estimate | None
     counts: dict[str, int]
     scale: tuple[str, ...] = ()
+    turns: int = 0
+    shares: dict[str, Estimate] = field(default_factory=dict)
+    above_worst: Estimate | None = None
+    by: Literal["wilson", "prompts"] = "prompts"
 
 
 def summarise(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int = 0) -> list[GradeSummary]:
     """One GradeSummary for each (model, judge, rubric), sorted; the order of the grades does not matter.
 
-    Estimator of the mean: a prompt contributes the mean of its valid grades (draws, samples), the interval resamples prompts
-    (`intervals.cluster_bootstrap`). `scale` is every grade there is, worst to best, and bounds the mean; without it the bounds are 1 to 6 or
-    as wide as the grades.
+    Estimators: a turn contributes the mean of its valid grades (draws, samples); means and shares are over turns, as the paper counts them
+    ("35 of 46 turns", figure 7), which is over prompts where these have one turn each. Intervals resample prompts, whole dialogues with all their
+    turns (`intervals.cluster_bootstrap`); shares of grades that are one a prompt are of independent rows and have Wilson's. `scale` is every
+    grade there is, worst to best, and bounds the mean; without it the bounds are 1 to 6 or as wide as the grades.
 
-    Raises LimakitError for a grade that is not on the scale, and for two of the same prompt, model, sample, judge, rubric and draw.
+    Raises LimakitError for a grade that is not on the scale, and for two of the same prompt, model, sample, turn, judge, rubric and draw.
     """
     refuse_repeats(grades)
     groups: dict[tuple[str, str, str], list[Grade]] = defaultdict(list)
@@ -57,26 +72,95 @@ def summarise(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int =
     return [_summary(*key, groups[key], tuple(scale), seed) for key in sorted(groups)]
 
 
-def _summary(model: str, judge: str, rubric: str, rows: list[Grade], scale: tuple[str, ...], seed: int) -> GradeSummary:
-    by_prompt: dict[str, list[str]] = defaultdict(list)
+def by_turn(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int = 0) -> dict[int, list[GradeSummary]]:
+    """`summarise` for each turn of the dialogues alone (0 answers the prompt itself): whether a model keeps the thread (paper, figure 7)."""
+    turns = sorted({row.turn for row in grades})
+    return {turn: summarise([row for row in grades if row.turn == turn], scale=scale, seed=seed) for turn in turns}
+
+
+def by_tag(
+    grades: Sequence[Grade], tags: Mapping[str, Collection[str]], *, scale: Sequence[str] = (), seed: int = 0
+) -> dict[str, list[GradeSummary]]:
+    """`summarise` for the prompts of each tag alone; `tags` are those of each prompt id. Sorted by tag.
+
+    A tag that all graded prompts have, or none, says nothing and is left out; so is one that names a reason ("refusal=...").
+    """
+    asked = {row.prompt_id for row in grades}
+    known = sorted({tag for prompt in asked for tag in tags.get(prompt, ()) if "=" not in tag})
+    found = {}
+    for tag in known:
+        having = {prompt for prompt in asked if tag in tags.get(prompt, ())}
+        if having != asked:
+            found[tag] = summarise([row for row in grades if row.prompt_id in having], scale=scale, seed=seed)
+    return found
+
+
+def lost_thread(
+    grades: Sequence[Grade], *, scale: Sequence[str] = WORDS, turns: int = THREAD
+) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """By (model, judge, rubric): (dialogues in which one of the first `turns` turns has the scale's worst grade, dialogues graded so far).
+
+    The paper: 6 of 10 within 3 turns, before the dialogues were trained on (section 6). A dialogue is a prompt with one of its samples, and has
+    more than one turn; with several draws, a turn's grade is the worst of them. `wilson(*found)` is the interval where there is one sample each.
+    """
+    worst: dict[tuple[str, str, str], dict[tuple[str, int], list[bool]]] = defaultdict(lambda: defaultdict(list))
+    long = {(row.model, row.prompt_id, row.sample) for row in grades if row.turn > 0}
+    for row in grades:
+        if row.value is not None and (row.model, row.prompt_id, row.sample) in long:
+            worst[row.model, row.judge, row.rubric][row.prompt_id, row.sample].append(row.turn < turns and row.value == scale[0])
+    return {key: (sum(any(bad) for bad in each.values()), len(each)) for key, each in sorted(worst.items())}
+
+
+def answers(rows: Iterable[Grade]) -> dict[str, dict[int, list[str]]]:
+    """Valid grades by prompt and turn."""
+    found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.value is not None:
-            by_prompt[row.prompt_id].append(row.value)
-    counts = Counter(value for values in by_prompt.values() for value in values)
-    numbers = numeric(scale or list(counts))
+            found[row.prompt_id][row.turn].append(row.value)
+    return found
+
+
+def over_turns(found: Answers, numbers: Mapping[str, float]) -> tuple[list[list[float]], list[float]]:
+    """For `cluster_bootstrap`: of each prompt, sorted, the mean of each of its turns, and how many turns they are."""
+    clusters = [
+        [math.fsum(numbers[value] for value in sorted(found[prompt][turn])) / len(found[prompt][turn]) for turn in sorted(found[prompt])]
+        for prompt in sorted(found)
+    ]
+    return clusters, [float(len(turns)) for turns in clusters]
+
+
+def _summary(model: str, judge: str, rubric: str, rows: list[Grade], scale: tuple[str, ...], seed: int) -> GradeSummary:
+    found = answers(rows)
+    counts = Counter(value for turns in found.values() for values in turns.values() for value in values)
+    order = scale or tuple(in_order(counts))
+    known = scale or (WORDS if set(order) <= set(WORDS) else ())
+    independent = all(len(turns) == 1 and all(len(values) == 1 for values in turns.values()) for turns in found.values())
+
+    def share(of: Collection[str]) -> Estimate:
+        if independent:
+            return wilson(sum(counts[value] for value in of), len(found))
+        clusters, sizes = over_turns(found, {value: float(value in of) for value in counts})
+        return cluster_bootstrap(clusters, sizes=sizes, bounds=(0, 1), seed=seed)
+
+    numbers = numeric(order)
     mean = None
     if counts and numbers:
-        clusters = [sorted(numbers[value] for value in by_prompt[prompt]) for prompt in sorted(by_prompt)]
+        clusters, sizes = over_turns(found, numbers)
         guess = () if scale else GUESS
-        mean = cluster_bootstrap(clusters, bounds=(min(*guess, *numbers.values()), max(*guess, *numbers.values())), seed=seed)
+        bounds = (min(*guess, *numbers.values()), max(*guess, *numbers.values()))
+        mean = cluster_bootstrap(clusters, sizes=sizes, bounds=bounds, seed=seed)
     return GradeSummary(
         model, judge, rubric,
-        prompts=len(by_prompt),
+        prompts=len(found),
         grades=len(rows),
         invalid=sum(row.status == "invalid" for row in rows),
         mean=mean,
-        counts={value: counts[value] for value in (scale or in_order(counts)) if value in counts},
+        counts={value: counts[value] for value in order if value in counts},
         scale=scale,
+        turns=sum(map(len, found.values())),
+        shares={value: share([value]) for value in (known or order)} if counts else {},
+        above_worst=share(known[1:]) if counts and known else None,
+        by="wilson" if independent else "prompts",
     )  # fmt: skip
 
 
@@ -97,17 +181,33 @@ def in_order(values: Iterable[str]) -> list[str]:
     return sorted(set(values), key=place)
 
 
-def show_grades(found: Sequence[GradeSummary]) -> None:
-    """A table: model, mean with its interval, counts; judge and rubric in the title where there is one of each."""
-    judges, rubrics = {g.judge for g in found}, {g.rubric for g in found}
-    title = "Grades, mean over prompts [95 % interval, clustered by prompt]"
-    title += f"\njudge {visible(min(judges))}" if len(judges) == 1 else ""
-    title += f"\nrubric {visible(min(rubrics))}" if len(rubrics) == 1 else ""
-    columns = ["model", *(["judge"] if len(judges) > 1 else []), *(["rubric"] if len(rubrics) > 1 else [])]
+def show_grades(found: Sequence[GradeSummary], *, what: str = "Grades") -> None:
+    """A table a rubric: model, mean with its interval or, where grades are words, the share of each; counts; invalid."""
+    for rubric in dict.fromkeys(g.rubric for g in found):
+        _show([g for g in found if g.rubric == rubric], what)
+
+
+def _show(found: Sequence[GradeSummary], what: str) -> None:
+    judges = {g.judge for g in found}
+    dialogues = any(g.turns > g.prompts for g in found)
+    over = "turns" if dialogues else "prompts"
+    numbers = any(g.mean for g in found)
+    values = list(dict.fromkeys(value for g in found for value in g.shares))
+    title = (
+        f"{what}: mean over {over} [95 % interval{', by dialogue' if dialogues else ''}]"
+        if numbers
+        else f"{what}: percent of {over} [95 % interval{', by dialogue' if dialogues else ''}]"
+    )
+    title += f"\nrubric {visible(found[0].rubric)}" + (f", judge {visible(min(judges))}" if len(judges) == 1 else "")
+    columns = ["model", *(["judge"] if len(judges) > 1 else []), *(["dialogues"] if dialogues else []), "n"]
+    columns += ["mean", "grades"] if numbers else values
     rows = []
     for g in found:
-        names = [g.model, *([g.judge] if len(judges) > 1 else []), *([g.rubric] if len(rubrics) > 1 else [])]
-        mean = f"{g.mean.value:.2f} [{g.mean.low:.2f}–{g.mean.high:.2f}]" if g.mean else "-"
-        counts = ", ".join(f"{value}: {n}" for value, n in g.counts.items()) or "-"
-        rows.append([*names, g.prompts, mean, counts, f"{g.invalid} of {g.grades}" if g.invalid else "0"])
-    show_table(title, [*columns, "n", "mean", "grades", "invalid"], rows)
+        row = [g.model, *([g.judge] if len(judges) > 1 else []), *([g.prompts] if dialogues else []), g.turns]
+        if numbers:
+            counts = ", ".join(f"{value}: {n}" for value, n in g.counts.items()) or "-"
+            row += [f"{g.mean.value:.2f} [{g.mean.low:.2f}–{g.mean.high:.2f}]" if g.mean else "-", counts]
+        else:
+            row += [percent(g.shares.get(value)) for value in values]
+        rows.append([*row, f"{g.invalid} of {g.grades}" if g.invalid else "0"])
+    show_table(title, [*columns, "invalid"], rows)
