@@ -172,6 +172,9 @@ class BaselineSpec(EndpointSpec):
             raise ValueError('path: kind = "file" needs the file of responses')
         if self.kind != "file" and not self.model:
             raise ValueError("model: a folder or hub id (local), or the model's name at the endpoint")
+        takes = {"local": {"model", "prompting"}, "endpoint": {*EndpointSpec.model_fields, "prompting"}, "file": {"path"}}[self.kind]
+        if idle := sorted(self.model_fields_set - takes - {"name", "kind"}):
+            raise ValueError(f'{idle[0]}: means nothing with kind = "{self.kind}", which takes {", ".join(sorted(takes))}')
         return self
 
 
@@ -231,6 +234,12 @@ class Recipe(Section):
             name_for_file(self.name)
         except UsageError as error:
             raise ValueError(f"name: {error.what}") from None
+        files: dict[str, str] = {name_for_file(self.name): "the recipe's own model"}
+        for one in self.baselines:
+            file = name_for_file(one.name)
+            if file in files:
+                raise ValueError(f"baselines: {one.name!r} would share its file of responses with {files[file]}")
+            files[file] = f"the baseline {one.name!r}"
         return self
 
 
