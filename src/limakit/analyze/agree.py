@@ -1,0 +1,234 @@
+"""`limakit agree`: how far judges agree, people and models, with each other, by groups, and with themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import LimakitError
+from ..progress import escape_json, say, show_table, visible
+from .agreement import Agreement, Codes, Measure, Scale, agreement
+from .opinions import Opinions, grade_opinions, judgment_opinions
+from .preference import percent
+from .results import Results, read_results
+
+PAIRS_SHOWN = 28  # of 8 judges; JSON has all
+Between = Literal["everyone", "groups", "judges", "models", "orders", "draws"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who was compared with whom. `between`: "everyone" (each two of all judges), "groups" (two, or one within itself: `first` equal to `second`),
+    "judges" (two), "models" (each two of all judges, on items about the models that `first` names), "orders" and "draws" (of judge `first` itself)."""
+
+    between: Between
+    first: str
+    second: str
+    judges: int
+    found: Agreement
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """Of one rubric: every Row there is. `alone`: pairs of judges without an item in common."""
+
+    opinions: Opinions
+    rows: tuple[Row, ...]
+    alone: int
+
+    def of(self, *between: Between) -> list[Row]:
+        return [row for row in self.rows if row.between in between]
+
+
+def agreements(results: Results, *, seed: int = 0) -> list[Agreed]:
+    """One Agreed for each rubric that anybody used, judgments before grades.
+
+    Rubrics are never mixed: another question may have another answer. Within one, items are (pair of models, or model; prompt, sample, turn), each
+    judge has one opinion of each (`opinions.one_verdict`, `one_grade`), invalid rows are none, and figures are those of `agreement.agreement`.
+
+    Groups (`opinions.group_of`) are pooled: each item weighs the same, with all its pairs of one judge from either. They are left out where they say the
+    same as two judges do. Raises LimakitError for two rows about the same, and a grade that is not on its scale.
+    """
+    judgments = [row.record for row in results.judgments]
+    grades = [row.record for row in results.grades]
+    return [_agreed(one, seed) for one in (*judgment_opinions(judgments), *grade_opinions(grades, results.scales))]
+
+
+def _agreed(opinions: Opinions, seed: int) -> Agreed:
+    rows: list[Row] = []
+
+    def add(between: Between, first: str, second: str, one: list[int], other: list[int], codes: Codes, prompts: Sequence[str]) -> bool:
+        found = agreement(codes, one, other, prompts, opinions.scale, seed=seed)
+        if found is not None:
+            rows.append(Row(between, first, second, len({*one, *other}), found))
+        return found is not None
+
+    codes, prompts, judges = opinions.codes_IJ, opinions.prompts, opinions.judges
+    everybody = list(range(len(judges)))
+    if len(judges) > 2:
+        add("everyone", "", "", everybody, everybody, codes, prompts)
+    groups: dict[str, list[int]] = {}
+    for j, judge in enumerate(judges):
+        groups.setdefault(judge.group, []).append(j)
+    for name in sorted(groups):
+        if 2 < len(groups[name]) < len(judges):
+            add("groups", name, name, groups[name], groups[name], codes, prompts)
+    for first, second in combinations(sorted(groups), 2):
+        if len(groups[first]) + len(groups[second]) > 2:
+            add("groups", first, second, groups[first], groups[second], codes, prompts)
+    pairs = list(combinations(everybody, 2))
+    together = sum(add("judges", judges[i].name, judges[j].name, [i], [j], codes, prompts) for i, j in pairs)
+    about = sorted({item.models for item in opinions.items})
+    if len(judges) > 1 and len(about) > 1:
+        for models in about:
+            mine = [i for i, item in enumerate(opinions.items) if item.models == models]
+            add("models", " – ".join(models), "", everybody, everybody, codes[mine], [prompts[i] for i in mine])
+    for name, orders in sorted(opinions.orders.items()):
+        add("orders", name, name, [0], [1], orders.codes_UR, orders.prompts)
+    for name, draws in sorted(opinions.draws.items()):
+        many = list(range(draws.codes_UR.shape[1]))
+        add("draws", name, name, many, many, draws.codes_UR, draws.prompts)
+    return Agreed(opinions, tuple(rows), len(pairs) - together)
+
+
+def show_agreement(files: Sequence[Path] | None, recipe: Path | None, *, as_json: bool) -> None:
+    """Print the agreement of the judges in `files`, or in the workspace's judgments/*.jsonl and grades/*.jsonl: tables, or JSON with every figure.
+
+    Raises LimakitError as `read_results` does, and where there is nothing to compare: one judge, who was asked everything once.
+    """
+    found = agreements(read_results(files, recipe))
+    if not any(one.rows for one in found):
+        who = sorted({judge.name for one in found for judge in one.opinions.judges})
+        what = f"only {visible(who[0])} has judged" if len(who) == 1 else "no item was judged by two judges under the same rubric"
+        remedy = "name files of another judge's judgments of the same responses, or add a judge: [[judge.also]] in the recipe"
+        raise LimakitError(f"{what}, so there is nobody to agree with", remedy=remedy)
+    if as_json:
+        say(escape_json(json.dumps([_as_json(one) for one in found], indent=2, ensure_ascii=False)))
+        return
+    for one in found:
+        _show(one)
+
+
+def _show(agreed: Agreed) -> None:
+    opinions = agreed.opinions
+    title = f"{'Agreement on verdicts' if opinions.kind == 'judgments' else 'Agreement on grades'}, rubric {opinions.rubric}"
+    title += " [95 % interval, clustered by prompt]"
+    pairs = sorted(agreed.of("judges"), key=lambda row: -row.found.items)
+    shown = [*agreed.of("everyone", "groups"), *pairs[:PAIRS_SHOWN]]
+    if shown:
+        _table(title, "judges", shown, opinions.scale)
+    if by_models := agreed.of("models"):
+        _table(
+            f"The same by {'pair of models' if opinions.kind == 'judgments' else 'model'}, all judges", "models", by_models, opinions.scale
+        )
+    if itself := agreed.of("orders", "draws"):
+        title = f"Each judge with itself, rubric {opinions.rubric}: the same question with either response first, or drawn again"
+        _table(title, "judge", itself, opinions.scale)
+    for note in _notes(agreed, pairs):
+        say(f"- {note}")
+
+
+def _table(title: str, about: str, rows: Sequence[Row], scale: Scale) -> None:
+    figures = _figures(scale, rows)
+    cells = []
+    for row in rows:
+        by_name = {measure.name: measure for measure in row.found.measures}
+        cells.append([_label(row), row.found.items, *(_cell(by_name[name], chance) for name, _, chance in figures)])
+    show_table(title, [about, "n", *(heading for _, heading, _ in figures)], cells)
+
+
+def _figures(scale: Scale, rows: Sequence[Row]) -> list[tuple[str, str, bool]]:
+    """Which figures a table has room for: the measure, its column, and whether that shows its level of chance. JSON has all of all."""
+    if scale.tie is not None:
+        return [
+            ("tie_discounted", "tie-disc.", False), ("tie_discounted", "chance", True), ("exact", "exact", False), ("no_tie", "no tie", False),
+            ("kappa", "kappa", False), ("alpha", "alpha", False),
+        ]  # fmt: skip
+    plain = [("exact", "exact", False), ("exact", "chance", True), ("kappa", "kappa", False)]
+    if scale.ordered:
+        return [*plain, ("kappa_quadratic", "weighted kappa", False), ("alpha_ordinal", "ordinal alpha", False)]
+    return [*plain, ("alpha", "alpha", False)]
+
+
+def _label(row: Row) -> str:
+    if row.between == "everyone":
+        return f"all {row.judges} judges"
+    if row.between == "groups":
+        return f"{row.first} – {row.second} ({row.judges} judges)"
+    if row.between == "judges":
+        return f"{row.first} – {row.second}"
+    return row.first if row.between == "models" else f"{row.first}: {row.between}"
+
+
+def _cell(measure: Measure, chance: bool) -> str:
+    if chance:
+        return "-" if measure.chance is None else f"{100 * measure.chance:.0f}"
+    if not measure.name.startswith(("kappa", "alpha")):
+        return percent(measure.estimate)
+    return "-" if (e := measure.estimate) is None else f"{_short(e.value)} [{_short(e.low)}–{_short(e.high)}]"
+
+
+def _short(value: float) -> str:
+    """.85, -.12, 1.00: two decimals, no leading zero."""
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+
+
+def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
+    opinions = agreed.opinions
+    verdicts = opinions.scale.tie is not None
+    notes = []
+    if verdicts:
+        notes.append(
+            "percent; tie-disc.: 1 where both say the same, 0.5 where one says tie, else 0; no tie: of items where neither says tie"
+        )
+    chance = "chance: judges who answer at random, each with the same shares of values"
+    notes.append(f"{chance}; kappa and alpha are 0 there, and - where all said the same")
+    if opinions.orders and verdicts:
+        notes.append("a judge's verdict is what more than half of its answers say, both orders weighing the same, else a tie")
+    elif opinions.draws:
+        notes.append(f"a judge's grade is the {'median' if opinions.scale.ordered else 'most frequent'} of its draws")
+    if agreed.of("groups"):
+        notes.append('groups: judges called "crowd/anna", "crowd/ben" are the group crowd')
+    if len(pairs) > PAIRS_SHOWN:
+        notes.append(f"{len(pairs)} pairs of judges have items in common; shown are the {PAIRS_SHOWN} with the most, --json has all")
+    if agreed.alone:
+        notes.append(f"{agreed.alone} pairs of judges have no item in common")
+    if invalid := [f"{judge.name} {judge.invalid} of {judge.rows}" for judge in opinions.judges if judge.invalid]:
+        notes.append(f"invalid, and in no figure: {', '.join(invalid)}")
+    return [visible(note) for note in notes]
+
+
+def _as_json(agreed: Agreed) -> dict[str, Any]:
+    opinions = agreed.opinions
+    return {
+        "of": opinions.kind,
+        "rubric": opinions.rubric,
+        "values": list(opinions.scale.values),
+        "items": len(opinions.items),
+        "judges": [
+            {"name": j.name, "group": j.group, "items": j.items, "rows": j.rows, "invalid": j.invalid} for j in opinions.judges
+        ],
+        "agreement": [
+            {
+                "between": row.between,
+                "first": row.first,
+                "second": row.second,
+                "judges": row.judges,
+                "items": row.found.items,
+                "prompts": row.found.prompts,
+                "measures": {m.name: _measure_json(m) for m in row.found.measures},
+            }
+            for row in agreed.rows
+        ],
+        "pairs_without_common_items": agreed.alone,
+    }  # fmt: skip
+
+
+def _measure_json(measure: Measure) -> dict[str, Any]:
+    e = measure.estimate
+    value, low, high = (None, None, None) if e is None else (e.value, e.low, e.high)
+    return {"n": measure.n, "value": value, "low": low, "high": high, "chance": measure.chance}

@@ -1,0 +1,304 @@
+"""How far judges agree: pure functions of tables of pairs, each figure with its interval and its level of chance.
+
+A table T_KK counts pairs of opinions about the same item: row the first judge's value, column the second's, K values. All figures here are
+functions of such a table, or of many at once (..., K, K), and not a number (NaN) where they are not defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .intervals import LEVEL, Estimate
+
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Statistic = Callable[[Array], Array]  # (..., K, K) -> (...)
+
+MISSING = -1
+RESAMPLES = 4_000
+_CELLS = 4_000_000  # weights held at once: bounds the memory, not the result
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What an opinion can be. `ordered`: worst to best. `tie`: which of the values is one. `numbers`: the values, where they are numbers."""
+
+    values: tuple[str, ...]
+    ordered: bool = False
+    tie: int | None = None
+    numbers: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure. `n`: items that enter it. `estimate` is None where it is not defined. `chance`: what judges reach who answer independently
+    of each other, and of the items, each with the same shares of values as here."""
+
+    name: str
+    n: int
+    estimate: Estimate | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of `items` that both sides gave an opinion on, in `prompts` clusters."""
+
+    items: int
+    prompts: int
+    measures: tuple[Measure, ...]
+
+    def __getitem__(self, name: str) -> Measure:
+        """Raises KeyError for a measure that this scale does not have."""
+        for measure in self.measures:
+            if measure.name == name:
+                return measure
+        raise KeyError(name)
+
+
+def exact(table: Array) -> Array:
+    """The share of pairs with one value."""
+    return _over(np.trace(table, axis1=-2, axis2=-1), table.sum((-2, -1)))
+
+
+def tie_discounted(table: Array, tie: int) -> Array:
+    """1 where both say the same, 0.5 where exactly one says tie, else 0; the mean over pairs (LIMA paper, section 4.2, "inter-annotator agreement")."""
+    half = table[..., tie, :].sum(-1) + table[..., :, tie].sum(-1) - 2 * table[..., tie, tie]
+    return exact(table) + 0.5 * _over(half, table.sum((-2, -1)))
+
+
+def no_tie(table: Array, tie: int) -> Array:
+    """The share of pairs with one value, among those where neither says tie; NaN where there are none."""
+    return exact(np.delete(np.delete(table, tie, -1), tie, -2))
+
+
+def cohen_kappa(
+    table: Array, weights: Literal["nominal", "linear", "quadratic"] = "nominal", numbers: Sequence[float] | None = None
+) -> Array:
+    """1 - observed / expected disagreement, expected of independent judges with these shares (Cohen 1960; weighted: Cohen 1968).
+
+    Disagreement is 1 for any two values (nominal), or their distance on the scale (of `numbers`; default in steps), or its square. NaN where both judges gave one and
+    the same value throughout: nothing could be disagreed about (scikit-learn's cohen_kappa_score likewise). On a symmetric table, such as
+    `tables` makes within a group, this is Scott's pi (1955).
+    """
+    apart_KK = _apart(_places(table.shape[-1], numbers))
+    cost_KK = {"nominal": (apart_KK > 0).astype(float), "linear": apart_KK, "quadratic": apart_KK**2}[weights]
+    rows, columns, total = table.sum(-1), table.sum(-2), table.sum((-2, -1))
+    expected = _over(np.einsum("...i,ij,...j->...", rows, cost_KK, columns), total)
+    return 1 - _over((table * cost_KK).sum((-2, -1)), expected)
+
+
+def krippendorff_alpha(
+    coincidences: Array, metric: Literal["nominal", "ordinal", "interval"] = "nominal", numbers: Sequence[float] | None = None
+) -> Array:
+    """1 - observed / expected disagreement, expected of values drawn without regard to judge and item (Krippendorff 2011, "Computing
+    Krippendorff's alpha-reliability").
+
+    `coincidences` are symmetric and sum to the number of values that can be paired (`coincidences` below makes them). Metrics: nominal;
+    ordinal, by the number of values between two; interval, the squared difference of `numbers` (default 0, 1, 2, ...). NaN where all values are one
+    (the krippendorff package raises there) or none can be paired.
+    """
+    count_K, total = coincidences.sum(-1), coincidences.sum((-2, -1))
+    size = coincidences.shape[-1]
+    places = count_K.cumsum(-1) - count_K / 2 if metric == "ordinal" else _places(size, numbers if metric == "interval" else None)
+    cost = (_apart(places) > 0).astype(float) if metric == "nominal" else _apart(places) ** 2
+    expected = (count_K[..., :, None] * count_K[..., None, :] * cost).sum((-2, -1))
+    return 1 - _over((total - 1) * (coincidences * cost).sum((-2, -1)), expected)
+
+
+def independent(table: Array) -> Array:
+    """The table of judges who answer independently of each other with the same shares of values: what chance gives."""
+    return _over(table.sum(-1)[..., :, None] * table.sum(-2)[..., None, :], table.sum((-2, -1))[..., None, None])
+
+
+def tables(codes_IJ: Codes, first: Sequence[int], second: Sequence[int], size: int) -> Array:
+    """A table (K, K) of each item's pairs, one judge of `first` and one of `second` (columns of `codes_IJ`, MISSING where there is no opinion).
+
+    Each item weighs 1, spread over its pairs, so an item with many judges counts as one with two; 0 where there is no pair. `first` and `second`
+    are the same group (each two of its judges are a pair, both ways round, so the table is symmetric) or have no judge in common, else ValueError.
+    """
+    same = set(first) == set(second)
+    if not same and set(first) & set(second):
+        raise ValueError("two groups with a judge in common")
+    one_IK, other_IK = _counts(codes_IJ, first, size), _counts(codes_IJ, second, size)
+    pairs_IKK = one_IK[:, :, None] * other_IK[:, None, :]
+    if same:
+        pairs_IKK -= one_IK[:, :, None] * np.eye(size)  # nobody is paired with themselves
+    return pairs_IKK / np.maximum(pairs_IKK.sum((-2, -1)), 1)[:, None, None]
+
+
+def coincidences(codes_IJ: Codes, first: Sequence[int], second: Sequence[int], size: int) -> Array:
+    """Krippendorff's coincidences of each item (I, K, K), for groups as `tables` has them.
+
+    Within a group an item weighs as many as it has values (and 0 with fewer than two); this is his definition, missing values and all. Between
+    two groups an item weighs 2 and only pairs across the groups count: for two judges that is his definition again, for groups our extension of it.
+    """
+    pairs_IKK = tables(codes_IJ, first, second, size)
+    if set(first) == set(second):
+        return pairs_IKK * _counts(codes_IJ, first, size).sum(-1)[:, None, None]
+    return pairs_IKK + pairs_IKK.transpose(0, 2, 1)
+
+
+def with_interval(
+    clusters_CKK: Array, statistic: Statistic, *, ordered: bool, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES
+) -> Estimate | None:
+    """The statistic of the summed tables, with an interval that resamples whole clusters (prompts); None where it is not defined.
+
+    Estimator: as `intervals.cluster_bootstrap`, carried over from means to any figure of a table. Clusters get random weights, uniform over all that
+    have one sum (the Bayesian bootstrap, Rubin 1981), and there is one cluster more, which nobody saw, of the mean size: for the upper end one where
+    the judges agree, for the lower one where they do not, in the cell that moves the figure furthest. On an `ordered` scale it
+    disagrees by no more steps than the worst pair seen, and at least by one. For the share of exact agreement with one item a prompt this is the exact
+    interval of Clopper and Pearson. Weights are never 0, so no resample is degenerate where the whole is not.
+
+    Why this one: simulated with 20 and 50 prompts, tables of 2, 3 and 6 values, skewed and not, kappa from 0 to .98, it covered 96 to 100 times
+    in 100 (tests/analyze/test_agreement.py). There the percentile bootstrap, BCa and the jackknife with Student's t
+    covered as rarely as 39 times in 100: all three say that nothing is uncertain once the few items at hand happen to agree.
+    """
+    [estimate] = _intervals(clusters_CKK, [(statistic, ordered)], seed=seed, level=level, resamples=resamples)
+    return estimate
+
+
+def agreement(
+    codes_IJ: Codes,
+    first: Sequence[int],
+    second: Sequence[int],
+    prompts: Sequence[Hashable],
+    scale: Scale,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Agreement | None:
+    """All figures of two groups of judges (or of one with itself: `first` equal to `second`); None where they have no item in common.
+
+    `codes_IJ[i, j]` is the place in `scale.values` of judge j's opinion on item i, MISSING where there is none; `prompts[i]` the item's cluster. Clusters
+    enter in the order of their names, so the order of items changes nothing. With a tie in the scale: tie_discounted, exact, no_tie, kappa, alpha.
+    Ordered: exact, kappa, kappa_linear, kappa_quadratic, alpha, alpha_ordinal and, where values are numbers, alpha_interval. Else exact, kappa, alpha.
+
+    Every item weighs the same in all but alpha, whose definition weighs an item by its values. The level of chance of kappa and alpha is 0: both are made so.
+    """
+    size = len(scale.values)
+    pairs_IKK = tables(codes_IJ, first, second, size)
+    there = pairs_IKK.sum((-2, -1)) > 0
+    if not there.any():
+        return None
+    kept = [prompt for prompt, yes in zip(prompts, there, strict=True) if yes]
+    place = {prompt: i for i, prompt in enumerate(sorted(set(kept), key=str))}
+    of = np.array([place[prompt] for prompt in kept])
+    pairs_CKK = _summed(pairs_IKK[there], of, len(place))
+    both_CKK = _summed(coincidences(codes_IJ, first, second, size)[there], of, len(place))
+    of_pairs, of_both = _statistics(scale)
+    items = int(there.sum())
+    counted = dict.fromkeys((*of_pairs, *of_both), items)
+    if scale.tie is not None:
+        decided = np.delete(np.delete(pairs_IKK, scale.tie, -1), scale.tie, -2)
+        counted["no_tie"] = int((decided.sum((-2, -1)) > 0).sum())
+    measures = []
+    for clusters_CKK, wanted in ((pairs_CKK, of_pairs), (both_CKK, of_both)):
+        found = _intervals(clusters_CKK, list(wanted.values()), seed=seed, level=LEVEL, resamples=resamples)
+        by_chance = independent(clusters_CKK.sum(0))
+        for (name, (statistic, _)), estimate in zip(wanted.items(), found, strict=True):
+            chance = 0.0 if name.startswith(("kappa", "alpha")) else float(statistic(by_chance))
+            measures.append(Measure(name, counted[name], estimate, None if estimate is None else chance))
+    return Agreement(items, len(place), tuple(measures))
+
+
+def _statistics(scale: Scale) -> tuple[dict[str, tuple[Statistic, bool]], dict[str, tuple[Statistic, bool]]]:
+    """Of tables of pairs, and of coincidences: by name the statistic, and whether it takes the scale for ordered."""
+    of_pairs: dict[str, tuple[Statistic, bool]] = {"exact": (exact, False), "kappa": (cohen_kappa, False)}
+    of_both: dict[str, tuple[Statistic, bool]] = {"alpha": (krippendorff_alpha, False)}
+    if scale.tie is not None:
+        tie = scale.tie
+        discounted: dict[str, tuple[Statistic, bool]] = {"tie_discounted": (lambda table: tie_discounted(table, tie), False)}
+        of_pairs = discounted | {
+            "exact": (exact, False),
+            "no_tie": (lambda table: no_tie(table, tie), False),
+            "kappa": (cohen_kappa, False),
+        }
+    elif scale.ordered:
+        of_pairs["kappa_linear"] = (lambda table: cohen_kappa(table, "linear", scale.numbers), True)
+        of_pairs["kappa_quadratic"] = (lambda table: cohen_kappa(table, "quadratic", scale.numbers), True)
+        of_both["alpha_ordinal"] = (lambda table: krippendorff_alpha(table, "ordinal"), True)
+        if scale.numbers is not None:
+            of_both["alpha_interval"] = (lambda table: krippendorff_alpha(table, "interval", scale.numbers), True)
+    return of_pairs, of_both
+
+
+def _intervals(
+    clusters_CKK: Array, wanted: Sequence[tuple[Statistic, bool]], *, seed: int, level: float, resamples: int
+) -> list[Estimate | None]:
+    """`with_interval` for several statistics of the same tables, from the same draws."""
+    n, size = len(clusters_CKK), clusters_CKK.shape[-1]
+    whole_KK = clusters_CKK.sum(0)
+    defined = [bool(np.isfinite(statistic(whole_KK))) for statistic, _ in wanted]
+    if not any(defined):
+        return [None] * len(wanted)
+    random = np.random.default_rng(seed)
+    drawn_DKK = _draw(clusters_CKK, resamples, random)
+    unseen_D = random.beta(1, n, resamples)[:, None, None]  # the weight of the cluster that nobody saw
+    kept_DKK = (1 - unseen_D) * drawn_DKK
+    reach = max(1, int(_apart(_places(size))[whole_KK > 0].max()))
+    tail = (1 - level) / 2
+    results: list[Estimate | None] = []
+    for (statistic, ordered), known in zip(wanted, defined, strict=True):
+        if not known:
+            results.append(None)
+            continue
+        value = float(statistic(whole_KK))
+        ends = []
+        for apart, pick, quantile in ((True, np.argmin, tail), (False, np.argmax, 1 - tail)):
+            cells_XKK = _unseen(size, apart, reach if ordered else size) * whole_KK.sum()
+            moved = statistic((n * whole_KK + cells_XKK) / (n + 1))
+            cell_KK = cells_XKK[pick(moved)]
+            ends.append(float(np.quantile(statistic(kept_DKK + unseen_D * cell_KK), quantile)))
+        results.append(Estimate(value, min(ends[0], value), max(ends[1], value)))
+    return results
+
+
+def _unseen(size: int, apart: bool, reach: int) -> Array:
+    """Tables of one item each: two judges that disagree by 1 to `reach` steps, half of it either way round; or that agree."""
+    unit = np.eye(size)
+    pairs = [(i, j) for i in range(size) for j in range(i, size) if (1 <= j - i <= reach if apart else i == j)]
+    return np.array([(np.outer(unit[i], unit[j]) + np.outer(unit[j], unit[i])) / 2 for i, j in pairs])
+
+
+def _draw(clusters_CKK: Array, resamples: int, random: np.random.Generator) -> Array:
+    """Sums of the clusters' tables with random weights of mean 1, one sum a draw."""
+    n, size = len(clusters_CKK), clusters_CKK.shape[-1]
+    flat = clusters_CKK.reshape(n, size * size)
+    at_once = max(1, _CELLS // n)
+    parts = []
+    for start in range(0, resamples, at_once):
+        weights_DC = random.standard_exponential((min(at_once, resamples - start), n))
+        parts.append((weights_DC @ flat) / weights_DC.mean(1, keepdims=True))
+    return np.concatenate(parts).reshape(resamples, size, size)
+
+
+def _summed(tables_IKK: Array, of: npt.NDArray[np.intp], clusters: int) -> Array:
+    out = np.zeros((clusters, *tables_IKK.shape[1:]))
+    np.add.at(out, of, tables_IKK)
+    return out
+
+
+def _counts(codes_IJ: Codes, judges: Sequence[int], size: int) -> Array:
+    """How many of these judges gave each value, item by item (I, K)."""
+    return (codes_IJ[:, list(judges), None] == np.arange(size)).sum(1).astype(float)
+
+
+def _places(size: int, numbers: Sequence[float] | None = None) -> Array:
+    return np.arange(size, dtype=float) if numbers is None else np.asarray(numbers, dtype=float)
+
+
+def _apart(places: Array) -> Array:
+    """Distances of each two (..., K, K)."""
+    return np.abs(places[..., :, None] - places[..., None, :])
+
+
+def _over(above: Array, below: Array) -> Array:
+    """Divided; NaN where there is nothing to divide by."""
+    below = np.asarray(below, dtype=float)
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
