@@ -440,7 +440,7 @@ def power(
     ] = None,
     power_: Annotated[float, typer.Option("--power", help="How often a real difference is to be seen.")] = 0.8,
     level: Annotated[float, typer.Option(help="How often a difference that is none may be seen.")] = 0.05,
-    ties: Annotated[float, typer.Option(help="Ties among judgments, in percent.")] = 25.0,
+    ties: Annotated[Optional[float], typer.Option(help="Prompts that are tied, in percent; default 25.", show_default=False)] = None,
     grades: Annotated[bool, typer.Option("--grades", help="Of grades instead of preferences.")] = False,
     sd: Annotated[
         Optional[float], typer.Option(help="--grades: standard deviation over prompts of the two models' difference.", show_default=False)
@@ -450,8 +450,8 @@ def power(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """How many prompts it takes to see a difference, or which difference so many prompts can show."""
-    from .analyze.power import show_power
+    """How many prompts it takes to see a difference, or which difference so many prompts can show; with both, how often it is seen."""
+    from .analyze.designs import show_power
 
     show_power(
         difference=difference,
@@ -504,7 +504,7 @@ _EXTRAS = {
     "orjson": "curate",
     "zstandard": "curate",
     "ray": "cluster",
-    "openai": "judge",
+    "httpx2": "judge",
 }
 
 
