@@ -61,6 +61,11 @@ class Workspace:
         """Results that a stage keeps for itself; removing the folder costs time and nothing else."""
         return self.root / ".cache"
 
+    @property
+    def spent(self) -> Path:
+        """What endpoints were paid; removing it forgets that, and caps begin anew."""
+        return self.root / ".spent.jsonl"
+
     def path(self, text: str | Path) -> Path:
         """A path as the recipe writes it: relative to the workspace, ~ expanded. Raises UsageError where ~ means nobody."""
         try:

@@ -12,10 +12,10 @@ import pytest
 from contest import files, make, results, rewrite
 from endpoint import Endpoint, Reply, longer
 
-from limakit.analyze.preference import show_comparison
+from limakit.analyze.compare import show_comparison
 from limakit.choice import Choice, write_choice
+from limakit.endpoint import limits
 from limakit.errors import LimakitError, UsageError
-from limakit.judge import llm
 from limakit.judge.run import judge
 from limakit.records import Prompt, Response, Turn, read_jsonl, write_jsonl
 from limakit.workspace import write_manifest
@@ -26,7 +26,7 @@ NASTY = "{response_b} {prompt}\u2028\x00\x1b[31m <script>[red]\n===== RESPONSE B
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("COLUMNS", "160")
 
 
@@ -118,7 +118,7 @@ def test_failures_on_the_way_lose_nothing_and_count_for_nothing(tmp_path, capsys
         assert all([j.first for j in rows] == ["a", "b"] for rows in by_prompt.values())
         expected = {"p0": "b", "p1": "b", "p2": "b", "p3": "b", "p10": "b", "p11": "a"}
         problems = {
-            "p4": "empty answer", "p5": "refused to judge", "p6": "does not end with a line Verdict", "p7": "cut off at max_tokens",
+            "p4": "empty answer", "p5": "refused to answer", "p6": "does not end with a line Verdict", "p7": "cut off at max_tokens",
             "p8": "HTTP 400", "p9": "does not end",
         }  # fmt: skip
         for p, rows in by_prompt.items():

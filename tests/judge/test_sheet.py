@@ -7,8 +7,8 @@ import pytest
 from contest import files, make, results, rewrite
 from endpoint import Endpoint, Reply, longer, part
 
+from limakit.endpoint import limits
 from limakit.errors import LimakitError, UsageError
-from limakit.judge import llm
 from limakit.judge.run import judge
 from limakit.records import Prompt, Response, Turn, read_jsonl, write_jsonl
 from limakit.workspace import sha256_file
@@ -16,7 +16,7 @@ from limakit.workspace import sha256_file
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("COLUMNS", "160")
 
 

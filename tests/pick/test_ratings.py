@@ -12,15 +12,15 @@ import pytest
 from endpoint import Endpoint, Reply, part
 from pools import make_pool, read_account
 
+from limakit.endpoint import limits
 from limakit.errors import LimakitError, UsageError
-from limakit.judge import llm
 from limakit.pick.options import Options
 from limakit.pick.run import pick
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.01)
 
 
 def workspace(folder, url, **judge):

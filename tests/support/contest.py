@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from limakit.judge.llm import ask_all
 from limakit.recipe import JudgeSpec, ModelSpec, Recipe
 from limakit.records import Grade, Judgment, Prompt, Response, Turn, read_jsonl, write_jsonl
 from limakit.workspace import Workspace
@@ -44,14 +43,3 @@ def results(workspace):
 
 def files(workspace):
     return {p.name: p.read_bytes() for f in (workspace.judgments, workspace.grades) for p in f.iterdir() if not p.name.startswith(".")}
-
-
-def spec(url, **more):
-    return JudgeSpec(model="j", base_url=url, **{"concurrency": 4, "retries": 2, "timeout_s": 5.0} | more)
-
-
-def ask(endpoint, messages, **more):
-    """(answers by place, places of the requests that were lost)"""
-    got, lost = {}, []
-    ask_all(messages, spec(endpoint.url, **more), lambda i, answer: got.update({i: answer}), lost.append)
-    return got, lost

@@ -31,10 +31,11 @@ class Basis:
 
 @dataclass(frozen=True)
 class Judge:
-    """Who rates, by which rubrics (column name -> rubric)."""
+    """Who rates, by which rubrics (column name -> rubric), and the ledger of what that costs."""
 
     spec: JudgeSpec
     rubrics: Mapping[str, Any]
+    spent: Path
 
 
 def measure_rows(by: str, examples: Sequence[Example], order: Sequence[int], options: Options, judge: Judge | None, kept: Path) -> Basis:
@@ -56,7 +57,7 @@ def measure_rows(by: str, examples: Sequence[Example], order: Sequence[int], opt
     if judge is not None:
         from .ratings import rate
 
-        rated = rate(drawn, dict(judge.rubrics), judge.spec, kept)
+        rated = rate(drawn, dict(judge.rubrics), judge.spec, kept, judge.spent)
         return _rated(Rows(ids, rated.columns, vectors, rated.absent), rated.answers)
     if options.scores is not None:
         from .given import read_scores

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
-from ..judge.ask import Question, ask
+from ..judge.ask import Question, Round
 from ..judge.rubric import Rubric, fill
 from ..recipe import JudgeSpec
 from ..records import Example, Prompt
@@ -28,7 +28,7 @@ class Ratings:
     answers: dict[int, list[str]]
 
 
-def rate(examples: Sequence[Example], rubrics: dict[str, Rubric], spec: JudgeSpec, folder: Path) -> Ratings:
+def rate(examples: Sequence[Example], rubrics: dict[str, Rubric], spec: JudgeSpec, folder: Path, spent: Path) -> Ratings:
     """Ask the judge about each example by each rubric (column name -> rubric). Of several draws the mean of those that could be scored.
 
     A row that lacks one of its ratings is `absent`: a failure is never a value. All questions count against one cap. Raises UsageError
@@ -42,7 +42,7 @@ def rate(examples: Sequence[Example], rubrics: dict[str, Rubric], spec: JudgeSpe
         Question(_message(rubric, example), "Grade", rubric.values, draw)
         for rubric in rubrics.values() for example in examples for draw in range(spec.draws)
     ]  # fmt: skip
-    said = iter(ask(questions, spec, folder, fresh=True))
+    said = iter(Round(questions, spec, folder, what="judge", spent=spent, here=None).ask(fresh=True))
     columns = {name: np.full(len(examples), np.nan) for name in rubrics}
     absent: dict[int, str] = {}
     raw: dict[int, list[str]] = {}

@@ -129,18 +129,19 @@ def _read_pool(pool: Path, take: int) -> list[Example]:
 
 def _judge(by: str, options: Options, recipe: Path | None) -> Judge:
     """The recipe's judge and the rubrics. Raises UsageError where it is no endpoint that can be asked."""
-    from ..judge.llm import check_endpoint
+    from ..endpoint.client import check_endpoint
     from ..judge.rubric import GRADE, PROMPT, load_rubric
 
-    path = find_workspace(recipe).recipe_path
+    workspace = find_workspace(recipe)
+    path = workspace.recipe_path
     spec = read_recipe(path).judge
     if spec.kind != "endpoint":
         remedy = 'set kind = "endpoint" with base_url and model under [judge], or bring scores'
         raise UsageError("the oracle knows the prompts of its own world alone", where=path, remedy=remedy)
-    check_endpoint(spec)
+    check_endpoint(spec, "judge")
     if by == "rating":
-        return Judge(spec, {"score": load_rubric(options.rubric or "rating", GRADE, Path())})
-    return Judge(spec, {"complexity": load_rubric("complexity", PROMPT, Path()), "quality": load_rubric("helpfulness", GRADE, Path())})
+        return Judge(spec, {"score": load_rubric(options.rubric or "rating", GRADE, Path())}, workspace.spent)
+    return Judge(spec, {"complexity": load_rubric("complexity", PROMPT, Path()), "quality": load_rubric("helpfulness", GRADE, Path())}, workspace.spent)
 
 
 def _settings(by: str, take: int, seed: int, options: Options, allow_fewer: bool, judge: Judge | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limakit.judge.reply import LONGEST_WORDS, WEB_PAGE, Answer, Garbled, read_reply, scrub, words_of
+from limakit.endpoint.reply import LONGEST_WORDS, WEB_PAGE, Garbled, read_reply, scrub, words_of
 
 
 def reply(finish="stop", **message):
@@ -28,8 +28,8 @@ TEXT = {"type": "text", "text": "Verdict: A"}
         (reply("length", content="\n", reasoning="Hm"), "Hm", "reasoned without an answer, cut off at max_tokens"),
         (reply(content=None, tool_calls=[CALL]), json.dumps([CALL]), "called a tool instead of answering"),
         (reply(content=[{"type": "image_url"}]), '[{"type": "image_url"}]', "answered with something that is not text"),
-        (reply(content=[{"type": "refusal", "refusal": "No."}]), "No.", "refused to judge"),
-        (reply(content=None, refusal="No."), "No.", "refused to judge"),
+        (reply(content=[{"type": "refusal", "refusal": "No."}]), "No.", "refused to answer"),
+        (reply(content=None, refusal="No."), "No.", "refused to answer"),
         (reply("length", content="Verdict: A"), "Verdict: A", "cut off at max_tokens"),
         (reply(content=None), "", None),
         (reply(content="smile \ud83d\nVerdict: A"), "smile ?\nVerdict: A", None),
@@ -39,7 +39,8 @@ TEXT = {"type": "text", "text": "Verdict: A"}
     ],
 )
 def test_shapes(body, text, problem):
-    assert read_reply(body, "sk-secret") == Answer(text, problem)
+    answer = read_reply(body, "sk-secret")
+    assert (answer.text, answer.problem, answer.refusal) == (text, problem, problem == "refused to answer")
 
 
 @pytest.mark.parametrize(

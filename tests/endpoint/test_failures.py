@@ -5,17 +5,16 @@ import subprocess
 import time
 
 import pytest
-from contest import ask, spec
 from endpoint import Endpoint, Reply
+from questions import ask
 
+from limakit.endpoint import limits
 from limakit.errors import LimakitError, UsageError
-from limakit.judge import llm
-from limakit.judge.llm import ask_all
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.01)
 
 
 def test_no_credit_ends_the_run(monkeypatch):
@@ -27,7 +26,7 @@ def test_no_credit_ends_the_run(monkeypatch):
         with Endpoint(lambda r, s=status, b=body: Reply(status=s, body=b) if r.n >= 5 else "yes") as endpoint:
             got = {}
             with pytest.raises(LimakitError, match=rf"HTTP {status}: insufficient balance, top up at x\.example.*(?s:.*)goes on"):
-                ask_all([f"m{i}" for i in range(50)], spec(endpoint.url), lambda i, a, g=got: g.update({i: a}), lambda i: None)
+                ask(endpoint.url, [f"m{i}" for i in range(50)], got=got)
             assert len(endpoint.requests) <= 5 + 4
             assert {a.text for a in got.values()} == {"yes"}
 
@@ -46,7 +45,7 @@ POISON = {
 @pytest.mark.parametrize("fault", POISON)
 def test_one_question_that_always_fails_goes_without(fault, concurrency):
     with Endpoint(lambda r: POISON[fault](r) if r.message == "poison" else "yes") as endpoint:
-        got, _ = ask(endpoint, ["poison", *(f"m{i}" for i in range(9))], concurrency=concurrency)
+        got = ask(endpoint.url, ["poison", *(f"m{i}" for i in range(9))], concurrency=concurrency)
         assert [got[i].text for i in range(10)] == [""] + ["yes"] * 9
         assert [i for i, a in got.items() if a.missing] == [0]
         said = {"500": "cuda assert", "403": "HTTP 403: flagged by moderation", "429": "request too large"}.get(fault, "no message")
@@ -55,35 +54,35 @@ def test_one_question_that_always_fails_goes_without(fault, concurrency):
 
 def test_many_that_fail_with_answers_between_them():
     with Endpoint(lambda r: Reply(status=500) if "poison" in r.message else "yes") as endpoint:
-        got, _ = ask(endpoint, [f"{'poison' if i % 2 else 'm'}{i}" for i in range(16)], concurrency=1, retries=0)
+        got = ask(endpoint.url, [f"{'poison' if i % 2 else 'm'}{i}" for i in range(16)], concurrency=1, retries=0)
         assert [i for i, a in got.items() if a.missing] == list(range(1, 16, 2))
 
 
 def test_nothing_answered_is_a_failure_however_few():
     for fault, said in (("500", "did not answer: HTTP 500: cuda assert"), ("403", "refuses access .HTTP 403: flagged")):
         with Endpoint(POISON[fault]) as endpoint, pytest.raises(LimakitError, match=said):
-            ask(endpoint, ["one", "two"])
+            ask(endpoint.url, ["one", "two"])
     with Endpoint(lambda r: Reply(status=400)) as endpoint:
         with pytest.raises(LimakitError, match="refuses every request"):
-            ask(endpoint, ["one", "two"])
+            ask(endpoint.url, ["one", "two"])
         got = {}
-        ask_all(["one"], spec(endpoint.url), lambda i, a: got.update({i: a}), lambda i: None, has_answered=True)
+        ask(endpoint.url, ["one"], got=got, has_answered=True)
         assert got[0].missing
 
 
 def test_a_limit_on_speed_is_no_failure_of_a_question():
     """429 again and again for one question, as long as others are answered: it waits its turn."""
     with Endpoint(lambda r: Reply(status=429) if r.message == "late" and r.times < 6 else Reply("yes", delay_s=0.01)) as endpoint:
-        got, _ = ask(endpoint, ["late", *(f"m{i}" for i in range(40))], concurrency=2, retries=2)
+        got = ask(endpoint.url, ["late", *(f"m{i}" for i in range(40))], concurrency=2, retries=2)
         assert {a.text for a in got.values()} == {"yes"}
         assert sum(r.message == "late" for r in endpoint.requests) == 7
 
 
 def test_patience(monkeypatch):
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.5)
-    assert sum(llm._backoff(n, busy=True) for n in range(1, 5)) >= 30  # limits are by the minute
-    assert sum(llm._backoff(n, busy=False) for n in range(1, 5)) <= 8
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.4)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.5)
+    assert sum(limits.backoff(n, busy=True) for n in range(1, 5)) >= 30  # limits are by the minute
+    assert sum(limits.backoff(n, busy=False) for n in range(1, 5)) <= 8
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.4)
     times = []
 
     def respond(request):
@@ -91,14 +90,14 @@ def test_patience(monkeypatch):
         return Reply(status=429, headers={"Retry-After": "0"}, body=b"slow down") if request.times == 0 else "yes"
 
     with Endpoint(respond) as endpoint:
-        ask(endpoint, ["m"], retries=1)
+        ask(endpoint.url, ["m"], retries=1)
     assert times[1] - times[0] >= 0.2
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.01)
     with (
         Endpoint(lambda r: Reply(status=429)) as endpoint,
         pytest.raises(LimakitError, match=r"HTTP 429(?s:.*)lower judge\.concurrency"),
     ):
-        ask(endpoint, ["m"])
+        ask(endpoint.url, ["m"])
 
 
 def test_the_key_leaves_in_no_part(monkeypatch):
@@ -107,7 +106,7 @@ def test_the_key_leaves_in_no_part(monkeypatch):
     for before in (280, 290, 299):
         body = b'{"error": {"message": "%s sk-secret-of-mine"}}' % (b"x" * before)
         with Endpoint(lambda r, b=body: Reply(status=400, body=b) if r.n else "yes") as endpoint:
-            got, _ = ask(endpoint, ["a", "b"], api_key_env="MY_KEY", concurrency=1)
+            got = ask(endpoint.url, ["a", "b"], api_key_env="MY_KEY", concurrency=1)
             assert "x" * 200 in got[1].problem
             assert "sk-" not in got[1].problem
     answers = {
@@ -116,18 +115,18 @@ def test_the_key_leaves_in_no_part(monkeypatch):
         "c": Reply("sk-secret"),
     }
     with Endpoint(lambda r: answers[r.message]) as endpoint:
-        got, _ = ask(endpoint, ["a", "b", "c"], api_key_env="MY_KEY")
+        got = ask(endpoint.url, ["a", "b", "c"], api_key_env="MY_KEY")
         assert [got[i].text for i in range(3)] == ["My header says ***.\nVerdict: A", "***", "sk-secret"]
         assert endpoint.requests[0].headers["authorization"] == "Bearer sk-secret-of-mine"
     monkeypatch.setenv("MY_KEY", "A")  # what a local server is given is no secret
     with Endpoint(lambda r: "Verdict: A") as endpoint:
-        got, _ = ask(endpoint, ["a"], api_key_env="MY_KEY")
+        got = ask(endpoint.url, ["a"], api_key_env="MY_KEY")
         assert got[0].text == "Verdict: A"
 
 
 def test_half_a_surrogate_pair():
     with Endpoint(lambda r: Reply(body=b'{"choices": [{"message": {"content": "smile \\ud83d\\nVerdict: A"}}]}')) as endpoint:
-        got, _ = ask(endpoint, ["m"])
+        got = ask(endpoint.url, ["m"])
         assert got[0].text == "smile ?\nVerdict: A"
 
 
@@ -135,7 +134,7 @@ def test_a_web_page_where_an_endpoint_should_be():
     page = b"\n<!DOCTYPE html><html><head><title>Not here</title></head>" + b"<p>padding</p>" * 50
     with Endpoint(lambda r: Reply(status=404, body=page)) as endpoint:
         with pytest.raises(LimakitError, match="a web page") as error:
-            ask(endpoint, ["m"])
+            ask(endpoint.url, ["m"])
         assert "judge.base_url may be wrong" in str(error.value)
         assert "<" not in str(error.value)
 
@@ -150,13 +149,13 @@ def test_a_certificate_nobody_vouches_for(tmp_path, monkeypatch):
     )
     subprocess.run(["openssl", *command.split(), "-keyout", pem, "-out", tmp_path / "cert"], check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + (tmp_path / "cert").read_bytes())
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 100.0)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 100.0)
     with Endpoint(lambda r: "yes", certificate=pem) as endpoint:
         with pytest.raises(LimakitError, match="certificate cannot be trusted: self-signed") as error:
-            ask(endpoint, ["m"])
+            ask(endpoint.url, ["m"])
         assert "SSL_CERT_FILE" in str(error.value)
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
-        assert ask(endpoint, ["m"])[0][0].text == "yes"
+        assert ask(endpoint.url, ["m"])[0].text == "yes"
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing"))
         with pytest.raises(UsageError, match="SSL_CERT_FILE"):
-            ask(endpoint, ["m"])
+            ask(endpoint.url, ["m"])

@@ -1,4 +1,4 @@
-"""What a chat-completions endpoint sent back, as an answer or as the words of an error: free of the key, and text that UTF-8 can hold.
+"""What an endpoint sent back (a chat completion, or the completion of a text), as an answer or as the words of an error: free of the key, and text that UTF-8 can hold.
 
 Endpoints differ in how they shape a message (text, a list of parts, reasoning beside it, a tool call); none of what they say is lost.
 """
@@ -6,7 +6,7 @@ Endpoints differ in how they shape a message (text, a list of parts, reasoning b
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 LONGEST_WORDS = 300  # characters of an error's words that are shown
@@ -18,12 +18,24 @@ WEB_PAGE = "a web page, not an API's answer"
 class Answer:
     """What came back. `problem` says why the text cannot be taken as a whole answer.
 
-    `missing`: no answer came to this question (refused by the endpoint, or every attempt failed), so it is worth asking again.
+    `missing`: no answer came (refused by the endpoint, or every attempt failed), so it is worth asking again. `refusal`: the text is the
+    model's refusal, told apart by the server. `finish` is the server's word ("stop", "length", "content_filter", ...), `answered_as` the
+    model it says it was, `tokens_in` and `tokens_out` are its usage, where it says. `date` is when it came (UTC, ISO 8601, to the second).
+    `seconds` is how long it took. `structured`: the schema was sent and taken. `not_applied`: fields that the server refused by name and that were left out.
     """
 
     text: str
     problem: str | None = None
     missing: bool = False
+    refusal: bool = False
+    finish: str | None = None
+    answered_as: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    date: str | None = None
+    seconds: float | None = None
+    structured: bool = False
+    not_applied: tuple[str, ...] = ()
 
 
 class Garbled(Exception):
@@ -63,37 +75,51 @@ def _words(value: Any) -> str:
 
 
 def read_reply(body: bytes, secret: str) -> Answer:
-    """The answer in a chat completion. Raises Garbled, saying what it is instead, if there is none."""
+    """The answer in a completion. Raises Garbled, saying what it is instead, if there is none."""
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
         raise Garbled(f"its reply is garbled ({WEB_PAGE if is_web_page(body) else 'not JSON'})") from None
     choices = reply.get("choices") if isinstance(reply, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    message = choice.get("message", choice) if isinstance(choice, dict) else None  # of a text's completion the choice itself holds the text
+    if not isinstance(choice, dict) or not isinstance(message, dict) or (message is choice and not isinstance(choice.get("text"), str)):
         said = f": {words_of(body, secret)}" if isinstance(reply, dict) and reply.get("error") else ""
         raise Garbled(f"its reply holds no message{said}")
-    text, problem = _read_message(message, PROBLEMS.get(str(choice.get("finish_reason"))))
-    return Answer(scrub(text, secret), problem)
+    finish, usage = choice.get("finish_reason"), reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    problem = PROBLEMS.get(str(finish))
+    answer = Answer(choice["text"], problem) if message is choice else _read_message(message, problem)
+    return replace(
+        answer, text=scrub(answer.text, secret), finish=_word(finish, secret), answered_as=_word(reply.get("model"), secret),
+        tokens_in=_count(usage.get("prompt_tokens")), tokens_out=_count(usage.get("completion_tokens")),
+    )  # fmt: skip
 
 
-def _read_message(message: dict[str, Any], problem: str | None) -> tuple[str, str | None]:
+def _word(value: Any, secret: str) -> str | None:
+    return scrub(value, secret)[:LONGEST_WORDS] if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def _read_message(message: dict[str, Any], problem: str | None) -> Answer:
     """Text and problem. Where there is no answer, what there is instead is kept as the text, with a problem that says so."""
     content = message.get("content")
     if refusal := _text(message.get("refusal")) or _text(_kind(content, "refusal")):
-        return refusal, "refused to judge"
+        return Answer(refusal, "refused to answer", refusal=True)
     text = _text(content)
     if text.strip():
-        return text, problem
+        return Answer(text, problem)
     if calls := message.get("tool_calls") or message.get("function_call"):
-        return _dump(calls), "called a tool instead of answering"
+        return Answer(_dump(calls), "called a tool instead of answering")
     for name in ("reasoning_content", "reasoning", "reasoning_details"):
         if thought := message.get(name):
-            return _text(thought) or _dump(thought), "reasoned without an answer" + (f", {problem}" if problem else "")
+            return Answer(_text(thought) or _dump(thought), "reasoned without an answer" + (f", {problem}" if problem else ""))
     if content and not text:
-        return _dump(content), "answered with something that is not text"
-    return text, problem
+        return Answer(_dump(content), "answered with something that is not text")
+    return Answer(text, problem)
 
 
 def _kind(content: Any, kind: str) -> list[Any]:

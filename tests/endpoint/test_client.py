@@ -5,29 +5,32 @@ import time
 from collections import Counter
 
 import pytest
-from contest import ask, spec
 from endpoint import Endpoint, Reply, Request
+from questions import ask, spec
 
+from limakit.endpoint import limits
+from limakit.endpoint.budget import Account
+from limakit.endpoint.client import check_endpoint
 from limakit.errors import LimakitError, UsageError
-from limakit.judge import llm
-from limakit.judge.budget import Budget, most_it_costs
-from limakit.judge.llm import ask_all, check_endpoint
-from limakit.recipe import JudgeSpec
+from limakit.recipe import EndpointSpec
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(llm, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "FIRST_PAUSE_S", 0.01)
 
 
 def test_all_are_asked_once_with_bounded_concurrency(monkeypatch):
     monkeypatch.setenv("MY_KEY", " sk-secret\n")
     with Endpoint(lambda r: Reply(f"echo {r.message}", delay_s=0.02)) as endpoint:
-        got, lost = ask(
-            endpoint, [f"m{i}\u2028{{x}}" for i in range(30)], concurrency=3, temperature=0.5, max_tokens=77, api_key_env="MY_KEY"
+        got = ask(
+            endpoint.url,
+            [f"m{i}\u2028{{x}}" for i in range(30)],
+            concurrency=3,
+            api_key_env="MY_KEY",
+            sampling={"temperature": 0.5, "max_tokens": 77},
         )
         assert {i: a.text for i, a in got.items()} == {i: f"echo m{i}\u2028{{x}}" for i in range(30)}
-        assert not lost
         assert len(endpoint.requests) == 30
         assert 1 < endpoint.most_at_once <= 3
         first = endpoint.requests[0]
@@ -49,18 +52,20 @@ FAULTS = {
 }
 
 
-def test_what_passes_is_tried_again():
+def test_what_passes_is_tried_again(tmp_path):
     def respond(request: Request):
         return FAULTS[request.message](request) if request.message in FAULTS and request.times < 2 else f"answer to {request.message}"
 
     with Endpoint(respond) as endpoint:
-        ask(endpoint, ["warm up"])  # the client's first request is slow to build
-        got, lost = ask(endpoint, list(FAULTS), timeout_s=1.0, concurrency=9)
+        ask(endpoint.url, ["warm up"])  # the client's first request is slow to build
+        prices = spec(endpoint.url, price_out=1e6)  # a token of the answer costs 1
+        account = Account(tmp_path / "spent.jsonl", prices, what="judge")
+        got = ask(endpoint.url, list(FAULTS), account=account, timeout_s=1.0, concurrency=9)
         assert [got[i].text for i in range(len(FAULTS))] == [f"answer to {m}" for m in FAULTS]
         assert not any(a.problem for a in got.values())
         assert set(Counter(r.message for r in endpoint.requests[1:]).values()) == {3}
-        billed = Counter(list(FAULTS)[i] for i in lost)
-        assert billed == {m: 2 for m in FAULTS if m not in ("429", "500", "503")}
+        # an answer said that it took 1 token; twice each may have been billed in full, but for 429, 500 and 503
+        assert account.spent == len(FAULTS) + 2 * 100 * (len(FAULTS) - 3)
 
 
 def test_retry_after_is_honoured():
@@ -71,20 +76,20 @@ def test_retry_after_is_honoured():
         return Reply(status=429, headers={"Retry-After": "1"}) if request.times == 0 else "yes"
 
     with Endpoint(respond) as endpoint:
-        got, _ = ask(endpoint, ["m"], retries=1)
+        got = ask(endpoint.url, ["m"], retries=1)
         assert got[0].text == "yes"
         assert times[1] - times[0] >= 0.99
     with Endpoint(lambda r: Reply(status=429, headers={"Retry-After": "4000"})) as endpoint:
         with pytest.raises(LimakitError, match="left alone for 4000 s"):
-            ask(endpoint, ["m"])
+            ask(endpoint.url, ["m"])
         assert len(endpoint.requests) == 1
 
 
 def test_retry_after_as_a_date():
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
-    assert llm._retry_after({"retry-after": date}) == pytest.approx(100, abs=2)
+    assert limits.retry_after({"retry-after": date}) == pytest.approx(100, abs=2)
     for value in ("", "soon", "-3", "\u0663", None):
-        assert llm._retry_after({"retry-after": value}) is None
+        assert limits.retry_after({"retry-after": value}) is None
 
 
 def test_answers_that_are_none():
@@ -100,9 +105,9 @@ def test_answers_that_are_none():
         }[request.message]
 
     with Endpoint(respond) as endpoint:
-        got, _ = ask(endpoint, ["refuses", "empty", "null", "cut off", "filtered", "too long", "fine"])
+        got = ask(endpoint.url, ["refuses", "empty", "null", "cut off", "filtered", "too long", "fine"])
         problems = [got[i].problem for i in range(7)]
-        assert problems[0] == "refused to judge"
+        assert problems[0] == "refused to answer"
         assert got[0].text == "I won't."
         assert problems[1] is problems[2] is None  # whole answers, that say nothing
         assert got[1].text == got[2].text == ""
@@ -122,7 +127,7 @@ def test_what_stays_ends_the_run_with_one_message(monkeypatch, status, said):
     with Endpoint(lambda r: Reply(status=status, body=body) if r.n >= (5 if status != 400 else 0) else "yes") as endpoint:
         got = {}
         with pytest.raises(LimakitError, match=said) as error:
-            ask_all([f"m{i}" for i in range(50)], spec(endpoint.url, api_key_env="MY_KEY"), lambda i, a: got.update({i: a}), lambda i: None)
+            ask(endpoint.url, [f"m{i}" for i in range(50)], got=got, api_key_env="MY_KEY")
         assert endpoint.url in str(error.value)
         assert "sk-secret" not in str(error.value)
         assert len(endpoint.requests) < 30
@@ -135,9 +140,8 @@ def test_models_that_want_the_newer_name_of_the_limit():
     with Endpoint(
         lambda r: Reply(status=400, body=body) if "max_tokens" in r.body else f"yes {r.body['max_completion_tokens']}"
     ) as endpoint:
-        got, lost = ask(endpoint, [f"m{i}" for i in range(20)], max_tokens=77, retries=0)
+        got = ask(endpoint.url, [f"m{i}" for i in range(20)], sampling={"max_tokens": 77}, retries=0)
         assert {a.text for a in got.values()} == {"yes 77"}
-        assert not lost
         assert len(endpoint.requests) <= 20 + 4  # only those in flight were refused
 
 
@@ -146,7 +150,7 @@ def test_endpoint_down():
         s.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{s.getsockname()[1]}/v1"
     with pytest.raises(LimakitError, match="did not answer") as error:
-        ask_all(["m"], spec(url), lambda i, a: None, lambda i: pytest.fail("not billed"))
+        ask(url, ["m"])
     assert url in str(error.value)
     assert "check that it is running" in str(error.value)
 
@@ -162,27 +166,16 @@ def test_wrong_settings(monkeypatch):
         "http://x/v1#secret",
     ):
         with pytest.raises(UsageError, match=r"judge\.base_url") as error:
-            check_endpoint(spec(url))
+            check_endpoint(spec(url), "judge")
         assert "@" not in str(error.value)
         assert "=secret" not in str(error.value)
     with pytest.raises(UsageError, match=r"judge\.model"):
-        check_endpoint(JudgeSpec())
+        check_endpoint(EndpointSpec(), "judge")
     monkeypatch.setenv("MY_KEY", "sk-secret")
     with pytest.raises(UsageError, match="holds a password or key") as error:
-        check_endpoint(spec("http://x/sk-secret/v1", api_key_env="MY_KEY"))
+        check_endpoint(spec("http://x/sk-secret/v1", api_key_env="MY_KEY"), "judge")
     assert "cret" not in str(error.value)
     monkeypatch.setenv("MY_KEY", "sk-s\u00e9cret")
     with pytest.raises(UsageError, match="MY_KEY") as error:
-        check_endpoint(spec("http://x/v1", api_key_env="MY_KEY"))
+        check_endpoint(spec("http://x/v1", api_key_env="MY_KEY"), "judge")
     assert "cret" not in str(error.value)
-
-
-def test_budget():
-    s = spec("http://x/v1", price_in=2.0, price_out=10.0, max_tokens=100, max_cost=0.01)
-    assert most_it_costs("é" * 484, s) == pytest.approx((1000 * 2 + 100 * 10) / 1e6)
-    budget = Budget(["é" * 484] * 3, s)
-    assert budget.most == pytest.approx(0.009)
-    with pytest.raises(UsageError, match=r"up to 0\.01"):
-        Budget(["é" * 484] * 4, s)
-    with pytest.raises(LimakitError, match="lost on the way"):
-        budget.lost("é" * 484)
