@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -21,6 +22,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 LOG_SECONDS = 10.0
+_NARROWEST = 8  # of a table's first column, before numbers are broken too
 # What acts instead of being seen: controls (C0 as their pictures, C1, which an old terminal obeys, as codes), what turns the direction of
 # the text around it, and what ends a line without saying so.
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
@@ -144,10 +146,27 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     """
     if _muted:
         return
-    heading = "\n".join(visible(line) for line in title.split("\n"))
-    table = Table(title=escape(heading), title_justify="left", title_style="bold", header_style="")
-    for i, column in enumerate(columns):
-        table.add_column(escape(visible(column)), justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(visible(str(cell))) for cell in row))
-    Console(highlight=False).print(table)
+    table = Table(header_style="")
+    console = Console(highlight=False)
+    lines = [[visible(str(cell)) for cell in row] for row in (columns, *rows)]
+    widths = _widths(lines, console.width - 3 * len(columns) - 1)
+    for i, column in enumerate(lines[0]):
+        table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold", width=widths[i] if widths else None)
+    for row in lines[1:]:
+        table.add_row(*map(escape, row))
+    for line in title.split("\n"):  # not as the table's own title, which would be folded to the table's width
+        console.print(visible(line), style="bold", markup=False)
+    console.print(table)
+
+
+def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """Columns' widths where they cannot all have what they need: each its longest word, the first one what is left if that is less, and what
+    remains from left to right. So intervals break at their space and nowhere else. None where all fit, or not even that."""
+    whole = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    words = [max(max(map(cell_len, cell.split()), default=1) for cell in column) for column in zip(*lines, strict=True)]
+    words[0] = min(words[0], room - sum(words[1:]))
+    if sum(whole) <= room or words[0] < _NARROWEST:
+        return None
+    for i, wanted in enumerate(whole):
+        words[i] += min(wanted - words[i], room - sum(words))
+    return words
