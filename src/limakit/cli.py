@@ -405,13 +405,17 @@ def compare(
         Optional[list[Path]],
         typer.Argument(help="Files of judgments or grades; default judgments/*.jsonl and grades/*.jsonl.", show_default=False),
     ] = None,
+    prior: Annotated[
+        float,
+        typer.Option(metavar="GAMES", help="Ranking: tied games that every model plays more, so that the undefeated have a place too."),
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     recipe: RecipeOption = None,
 ) -> None:
     """Win, tie and lose with intervals and tests, position and length effects, ranking, grades: from any judgments and grades."""
     from .analyze.compare import show_comparison
 
-    show_comparison(files or None, recipe, as_json=as_json)
+    show_comparison(files or None, recipe, as_json=as_json, prior=prior)
 
 
 @app.command()
