@@ -1,4 +1,4 @@
-"""The cache: successes stay, a cut line is no answer, a full disk is one message."""
+"""The cache: successes stay with who gave them and when, a cut line is no answer, a full disk is one message."""
 
 import resource
 
@@ -7,63 +7,76 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limakit.errors import LimakitError
-from limakit.judge.cache import Cache, cache_key
+from limakit.judge.cache import Cache, Kept, cache_key, read_kept
+from limakit.records import Asked
+
+ASKED = Asked(kind="endpoint", model="m", answered_as="m-2026", temperature=0.5, max_tokens=9, structured=True, date="2026-11-20T10:00:00Z")
+
+
+def kept(text):
+    return Kept(text, ASKED, tokens_in=5, tokens_out=None, seconds=0.25)
 
 
 def test_every_part_of_the_question_is_part_of_the_key():
-    base = {"base_url": "http://x/v1", "model": "m", "temperature": 0.0, "max_tokens": 9, "message": "q", "draw": 0}
-    others = {"base_url": "http://y/v1", "model": "n", "temperature": 1.0, "max_tokens": 8, "message": "r", "draw": 1}
+    base = {"where": "http://x/v1", "model": "m", "temperature": 0.0, "max_tokens": 9, "message": "q", "draw": 0}
+    others = {"where": "http://y/v1", "model": "n", "temperature": 1.0, "max_tokens": 8, "message": "r", "draw": 1}
     keys = {cache_key(**base | {name: other}) for name, other in others.items()} | {cache_key(**base)}
     assert len(keys) == 7
-    assert cache_key(**base | {"base_url": "http://x/v1/"}) == cache_key(**base)
+    assert cache_key(**base | {"where": "http://x/v1/"}) == cache_key(**base)
 
 
-@given(st.integers(0, 200))
+@given(st.text(), st.none() | st.text())
+def test_what_was_kept_comes_back(tmp_path_factory, text, who):
+    path = tmp_path_factory.mktemp("cache") / "m.jsonl"
+    one = Kept(text, ASKED.model_copy(update={"answered_as": who}), 1, 2, 3.5)
+    with Cache(path) as cache:
+        cache.put("k", one)
+    assert read_kept(path) == {"k": one}
+
+
+@given(st.integers(0, 400))
 def test_cut_anywhere(tmp_path_factory, cut):
     """Killed while a line was written: what was whole before it stays, and what comes after it is kept apart."""
     path = tmp_path_factory.mktemp("cache") / "m.jsonl"
     with Cache(path) as cache:
-        cache.put("one", "a\u2028\n{}")
-        cache.put("two", "b" * 50)
+        cache.put("one", kept("a\u2028\n{}"))
+        cache.put("two", kept("b" * 50))
     whole = path.read_bytes()
     path.write_bytes(whole[: max(0, len(whole) - cut)])
     with Cache(path) as cache:
-        assert cache.get("one") in ("a\u2028\n{}", None)
-        cache.put("three", "c")
+        assert cache.get("one") in (kept("a\u2028\n{}"), None)
+        cache.put("three", kept("c"))
     with Cache(path) as cache:
-        assert cache.get("three") == "c"
-        assert cache.get("two") == ("b" * 50 if cut <= 1 else None)  # a lost newline alone loses nothing
+        assert cache.get("three") == kept("c")
+        assert cache.get("two") == (kept("b" * 50) if cut <= 1 else None)  # a lost newline alone loses nothing
 
 
 def test_rubbish_is_skipped(tmp_path):
     path = tmp_path / "m.jsonl"
-    path.write_bytes(b'\xff\n[]\n{"key": 1}\n{"key": "k", "answer": "yes"}\n')
     with Cache(path) as cache:
-        assert cache.get("k") == "yes"
-
-
-def test_what_no_file_can_hold_was_kept_by_an_older_version(tmp_path):
-    path = tmp_path / "m.jsonl"
-    path.write_bytes(b'{"key": "half", "answer": "smile \\ud83d\\nVerdict: A"}\n{"key": "number", "answer": 5}\n')
-    with Cache(path) as cache:
-        assert cache.get("half") == "smile ?\nVerdict: A"
-        assert cache.get("number") is None
+        cache.put("k", kept("yes"))
+    good = path.read_bytes()
+    path.write_bytes(b'\xff\n[]\n{"key": 1}\n{"key": "k", "answer": "no"}\n{"key": "k", "answer": 5, "asked": {}}\n' + good)
+    assert read_kept(path) == {"k": kept("yes")}
+    assert read_kept(tmp_path / "nothing.jsonl") == {}
+    with pytest.raises(LimakitError, match="cannot keep"):
+        read_kept(tmp_path)
 
 
 def test_full_disk(tmp_path):
-    """The system lets no file grow beyond 100 bytes: one message, and the cut line is no answer afterwards."""
+    """The system lets no file grow beyond 300 bytes: one message, and the cut line is no answer afterwards."""
     path = tmp_path / "m.jsonl"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Cache(path) as cache:
-        cache.put("k", "v")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        cache.put("k", kept("v"))
+        assert path.stat().st_size < 300
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
         try:
             with pytest.raises(LimakitError, match="cannot keep the judge's answers"):
-                cache.put("long", "v" * 200)
+                cache.put("long", kept("v" * 200))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with Cache(path) as cache:
-        assert (cache.get("k"), cache.get("long")) == ("v", None)
-        cache.put("long", "v" * 200)
-    with Cache(path) as cache:
-        assert cache.get("long") == "v" * 200
+        assert (cache.get("k"), cache.get("long")) == (kept("v"), None)
+        cache.put("long", kept("v" * 200))
+    assert read_kept(path)["long"] == kept("v" * 200)

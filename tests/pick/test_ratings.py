@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_dialogues_are_shown_whole_and_draws_are_averaged(tmp_path):
         pick(tmp_path / "pool.jsonl", by="rating", take=2, out=tmp_path / "o.jsonl", recipe=recipe)
         assert {row["score"] for row in read_account(tmp_path / "o.jsonl").values()} == {3.0}
         dialogue = next(r.message for r in endpoint.requests if "And then?" in r.message)
-        assert part(dialogue, "PROMPT").startswith("[user]\nHow do I keep basil 4?\n\n[assistant]\n")
+        assert re.match(r"\[user (\w{12})\]\nHow do I keep basil 4\?\n\n\[assistant \1\]\n", part(dialogue, "PROMPT"))
 
 
 def test_deita_asks_for_complexity_and_quality(tmp_path):

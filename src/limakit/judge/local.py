@@ -1,0 +1,111 @@
+"""A judge that is a model in this process: asked in its own chat format, through the sampling that responses are generated with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..endpoint.reply import PROBLEMS, Answer
+from ..errors import UsageError
+from ..recipe import JudgeSpec, Recipe
+from ..workspace import Workspace, sha256_json
+
+if TYPE_CHECKING:
+    from .ask import Question
+
+FULL = "the question leaves no room in the model's context"
+CUT = "cut off where the model's context is full"
+
+
+@dataclass
+class LocalJudge:
+    """`files` are the hashes of what decides what the model does, by their names in the workspace. Weights are read at the first question.
+
+    Temperature 0 is greedy. Else draws differ by random numbers of the recipe's seed, the question and the draw, so they are the same again.
+    """
+
+    judge: JudgeSpec
+    recipe: Recipe
+    root: Path
+    load: dict[str, Any]
+    files: dict[str, str]
+    _loaded: tuple[Any, Any, int | None] | None = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from others of its name, and its draws from those of another seed."""
+        return f"local {sha256_json([self.files, self.recipe.seed])}"
+
+    def answer(self, questions: Sequence[tuple[int, str, Question]]) -> Iterator[tuple[int, Answer]]:
+        """(place, answer) as each ends, of (place, key, question); the random numbers depend on the key and the draw, not on the others asked.
+
+        An answer is missing never: whatever went wrong would go wrong again. Raises LimakitError for a model that cannot be loaded or asked.
+        """
+        from ..generate.local import Row, Stream, decode
+        from ..generate.sampling import Sampling
+        from ..records import Turn
+
+        if not questions:
+            return
+        model, form, context = self._model()
+        rows, places = [], {}
+        for place, key, question in questions:
+            ids = form.encode([Turn(role="user", text=question.message)])
+            room = None if context is None else context - len(ids)
+            if room is not None and room <= 0:
+                yield place, Answer("", FULL, finish="length", tokens_in=len(ids), tokens_out=0, date=_now())
+                continue
+            rows.append(Row(key, question.draw, ids, room))
+            places[key] = place
+        stops = form.stop_ids(model)
+        decoded = decode(
+            model, rows, stop_ids=stops, max_tokens=self.judge.max_tokens, batch=self.recipe.generate.batch,
+            sampling=Sampling(self.judge.temperature, 1.0, 1.0), stream=Stream(self.recipe.seed, self.judge.model),
+        )  # fmt: skip
+        began = time.monotonic()
+        for row in decoded:
+            now = time.monotonic()
+            problem = {"length": PROBLEMS["length"], "context": CUT}.get(row.finish or "")
+            yield places[row.prompt_id], Answer(
+                form.text(row.generated, stops, ()), problem, finish="length" if problem else "stop", tokens_in=len(row.prompt),
+                tokens_out=len(row.generated), date=_now(), seconds=round(now - began, 3),
+            )  # fmt: skip
+            began = time.monotonic()
+
+    def _model(self) -> tuple[Any, Any, int | None]:
+        """(model, form, context)."""
+        if self._loaded is None:
+            from ..generate.form import form_of
+            from ..generate.here import context_of
+            from ..model.load import load_causal_lm, load_config, load_tokenizer, pick_device
+
+            name = self.judge.model
+            form = form_of(load_tokenizer(name, **self.load), "chat")
+            context = context_of(self.judge.called, load_config(name, **self.load))
+            self._loaded = load_causal_lm(name, **self.load, device=pick_device(self.recipe.generate.device)), form, context
+        return self._loaded
+
+
+def local_judge(judge: JudgeSpec, recipe: Recipe, workspace: Workspace, *, what: str) -> LocalJudge:
+    """The judge of a recipe's section `what`. Raises UsageError where it names no model, LimakitError for one that is not there."""
+    from ..model.fingerprint import fingerprint
+    from ..model.load import load_config, locate
+
+    if not judge.model:
+        raise UsageError("no model named", where=f"{what}.model", remedy="name a folder or hub id of a model that chats")
+    # code from a model's repository runs only for the one the recipe trusts
+    base = judge.model == recipe.model.base
+    load: dict[str, Any] = {"root": workspace.root, "revision": recipe.model.revision if base else None}
+    load["trust_remote_code"] = base and recipe.model.trust_remote_code
+    folder = locate(judge.model, workspace.root)
+    shown = workspace.relative(Path(folder)) if Path(folder).is_dir() else judge.model
+    files = fingerprint(folder, load_config(judge.model, **load))
+    return LocalJudge(judge, recipe, workspace.root, load, {f"{shown}/{name}": digest for name, digest in files.items()})
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
