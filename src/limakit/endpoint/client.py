@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -196,7 +197,7 @@ class _Talk:
 
     async def _ask_once(self, request: Request) -> Answer:
         """One attempt; where the server refuses a field by name, the request without it is part of the same attempt."""
-        left_out = self.left_out
+        left_out, began = self.left_out, time.monotonic()
         while True:
             sent = fields_of(request, self.spec.model, left_out)
             began = time.monotonic()

@@ -1,0 +1,52 @@
+"""Which server answers at an endpoint, and what its own fields for sampling are called.
+
+OpenAI's protocol has no repetition penalty, and servers that have one call it differently, while others take any field without a word and
+ignore it. So a field is sent to the servers that are known to have it, which tell themselves in the list of their models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from ..recipe import EndpointSpec
+from .failure import Who
+
+
+@dataclass(frozen=True)
+class Server:
+    """A kind of server: its field for the repetition penalty, and the fields that switch off what it samples by unless told otherwise.
+
+    All of these penalise the prompt's tokens as well as the generated ones (their documentation; vLLM's SamplingParams, SGLang's sampling
+    parameters, llama.cpp's server, whose window repeat_last_n has to be opened).
+    """
+
+    called: str
+    penalty: str
+    fields: tuple[tuple[str, Any], ...]
+
+
+SERVERS = {
+    "vllm": Server("vLLM", "repetition_penalty", (("top_k", -1), ("min_p", 0.0))),
+    "sglang": Server("SGLang", "repetition_penalty", (("top_k", -1), ("min_p", 0.0))),
+    "llamacpp": Server("llama.cpp", "repeat_penalty", (("top_k", 0), ("min_p", 0.0), ("repeat_last_n", -1))),
+}
+
+
+def find_server(spec: EndpointSpec, what: str) -> Server | None:
+    """The kind of server, by who it says owns the model; None where it does not say, is of no kind known here, or does not answer."""
+    who = Who(spec, what)
+    try:
+        reply = httpx2.get(
+            f"{spec.base_url.rstrip('/')}/models", headers={"Authorization": f"Bearer {who.key}"}, timeout=min(10.0, spec.timeout_s)
+        )
+        listed = reply.json() if reply.status_code == 200 else None
+    except (httpx2.HTTPError, OSError, ValueError, RecursionError):
+        return None
+    models = listed.get("data") if isinstance(listed, dict) else None
+    models = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+    models = [model for model in models if model.get("id") == spec.model] or models
+    owners = {str(model.get("owned_by")).lower() for model in models}
+    return SERVERS.get(owners.pop()) if len(owners) == 1 else None
