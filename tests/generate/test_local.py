@@ -77,19 +77,19 @@ def test_greedy_is_that_of_transformers(model):
 
 
 def test_a_doubtful_choice_is_settled_alone(model, monkeypatch):
-    """Rounding a thousand times as large as the real one, different in every batch shape: the texts stay the same where doubts are settled."""
+    """Rounding thousands of times as large as the real one, different in every batch shape: the texts stay the same where doubts are settled."""
     forward = local._Forward.__call__
     settled = Counter()
 
     def noisy(self, input_BT, *rest):
         logits = forward(self, input_BT, *rest)
-        return logits + logits.abs().max() * 1e-3 * (2 * torch.rand(logits.shape) - 1)
+        return logits + logits.abs().max() * 1e-2 * (2 * torch.rand(logits.shape) - 1)
 
     alone = local._Forward.alone
     monkeypatch.setattr(local._Forward, "__call__", noisy)
     monkeypatch.setattr(local._Forward, "alone", lambda self, ids: (settled.update(["alone"]), alone(self, ids))[1])
     found = prompts(12)
-    monkeypatch.setattr(local, "TOLERANCE", 1.1e-3)
+    monkeypatch.setattr(local, "TOLERANCE", 1.1e-2)
     whole = run(model, found, batch=12)
     assert settled["alone"] > 0
     assert run(model, found, batch=1) == run(model, found, batch=5) == whole

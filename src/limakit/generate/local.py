@@ -1,10 +1,10 @@
 """Batched decoding with a KV cache, in float32, by a model that lies in memory.
 
-Promise 7, a response does not depend on its batch, holds so: a row's logits differ between batch shapes by rounding alone (masks and
-positions are right whatever the padding), and a token whose choice such rounding could change is chosen again from logits computed for that
-row alone, without padding or cache, which no batch enters. The assumption is that rounding stays below TOLERANCE times the largest logit; it
-was measured at up to 2e-6 of it (260 thousand to 370 million parameters, CPU), and the tests compare batches. The same machine, device and
-number of threads are meant: another processor rounds in another way and may, rarely, write another text.
+The batch stays full: where rows have ended, the next ones enter (slots.py). Promise 7, a response does not depend on its batch, holds so: a row's
+logits differ between batches by rounding alone (masks and positions are right whatever the padding), and a token whose choice such rounding could
+change is chosen again from logits computed for that row alone, without padding or cache, which no batch enters. The assumption is that rounding stays
+below TOLERANCE times the row's largest logit; it was measured at up to 2e-6 of it (260 thousand to 370 million parameters, CPU), and the tests compare
+batches. The same machine, device and number of threads are meant: another processor rounds in another way and may, rarely, write another text.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
 from ..errors import LimakitError
 from ..model.attention import model_name
-from .sampling import Sampling, choose, uniform
+from .sampling import Sampling, choose, row_key
+from .slots import Slots, can_slot
 
-TOLERANCE = 1e-5  # of the logits, relative to the largest of the batch
+TOLERANCE = 1e-5  # of a row's logits, relative to the largest
 WRONG = 0.05  # likewise: no rounding, but another model
 NOT_ITS_OWN = "decoding in batches does not give this model's own logits: its architecture caches or pads in another way"
 OTHER_TOOL = "generate with another tool and put the file into responses/, or use a transformer with a KV cache"
@@ -30,19 +31,24 @@ OTHER_TOOL = "generate with another tool and put the file into responses/, or us
 
 @dataclass
 class Row:
-    """One response in the making. `room` is how many tokens the model's context has left for it."""
+    """One response in the making. `room` is how many tokens the model's context has left for it; `turn` counts the user turns: 0 answers the prompt
+    itself, n its n-th follow-up."""
 
     prompt_id: str
     sample: int
     prompt: list[int]
     room: int | None
+    turn: int = 0
     generated: list[int] = field(default_factory=list)
     finish: Literal["eot", "length", "context"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.generated)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What the random numbers of a run depend on besides prompt, sample and position."""
+    """What the random numbers of a run depend on besides prompt, sample, turn and position."""
 
     seed: int
     model: str
@@ -54,125 +60,199 @@ def decode(
     rows: Sequence[Row],
     *,
     stop_ids: frozenset[int],
+    ends: Callable[[Sequence[int]], bool] | None = None,
     max_tokens: int,
     sampling: Sampling,
     stream: Stream,
     batch: int,
     on_step: Callable[[int], None] = lambda tokens: None,
 ) -> Iterator[Row]:
-    """Yield each row once it has ended: with a stop id (kept as the last of `generated`), max_tokens, or a full context.
+    """Yield each row once it has ended: with a stop id, kept as the last of `generated`, or where `ends` says that the ids generated so far end
+    there (both "eot"), with max_tokens ("length") or a full context ("context").
 
-    Rows of similar length go together, `batch` at a time; a row that has ended leaves its batch. `on_step(n)` tells of n new tokens. A batch
-    that the GPU's memory does not hold is begun again in halves, which changes no text.
+    At most `batch` rows at a time, those with short prompts first; the samples of a prompt that enter together run it once. Stop ids are never
+    penalised, wherever they stand. `on_step(n)` tells of n new tokens. Rows that the GPU's memory does not hold are begun again, half as many at a
+    time, which changes no text.
     Raises LimakitError for a model whose cache or padding works in another way, for logits that are not numbers, naming the prompt, and when the
     memory does not hold a single row. No gradients, but not inference mode: a model in training may keep a tensor that is made here.
     """
-    ordered = sorted(rows, key=lambda row: (len(row.prompt), row.prompt_id, row.sample))
-    if not _rows_can_leave(model):
+    if not can_slot(model.config):
         raise LimakitError(NOT_ITS_OWN, where=model_name(model), remedy=OTHER_TOOL)
-    while ordered:
-        now, ordered = ordered[:batch], ordered[batch:]
+    waiting = _in_order(rows)
+    rules = _Rules(stop_ids, ends, max_tokens, sampling, stream)
+    while waiting:
+        table = _Table(model, rules, on_step)
         try:
-            yield from _decode_batch(model, list(now), stop_ids, max_tokens, sampling, stream, on_step)
+            yield from table.run(waiting, batch)
         except torch.OutOfMemoryError:
-            open_ = [row for row in now if not row.finish]
+            open_ = [row for _, row in table.taken]
             if len(open_) < 2:
                 raise LimakitError(
                     "the GPU's memory does not hold a batch", remedy=f"lower generate.batch in the recipe (now {batch})"
                 ) from None
         else:
-            continue
+            return
+        del table
         torch.cuda.empty_cache()
         for row in open_:
             row.generated.clear()
-        batch, ordered = (len(open_) + 1) // 2, open_ + ordered
+        waiting += _in_order(open_)
+        batch = (len(open_) + 1) // 2
 
 
-def _decode_batch(
-    model: Any,
-    rows: list[Row],
-    stop_ids: frozenset[int],
-    max_tokens: int,
-    sampling: Sampling,
-    stream: Stream,
-    on_step: Callable[[int], None],
-) -> Iterator[Row]:
-    forward = _Forward(model)
-    longest = max(len(row.prompt) for row in rows)
-    input_BT = torch.tensor(
-        [[0] * (longest - len(row.prompt)) + row.prompt for row in rows], device=forward.device
-    )  # any id pads: it is masked
-    mask_BT = torch.tensor([[0] * (longest - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=forward.device)
-    position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    seen_BV: Tensor | None = None
-    while rows:
-        logits_BV = forward(input_BT, mask_BT, position_BT, cache)
-        if seen_BV is None:
-            seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
-        elif len(rows[0].generated) == 1:
-            _check(forward, rows[0], logits_BV[0])
-        tokens = _next_tokens(forward, rows, logits_BV, seen_BV, sampling, stream)
-        for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            row.generated.append(token)
-            seen_BV[i, token] = True
-            if token in stop_ids:
-                row.finish = "eot"
-            elif len(row.generated) == max_tokens:
-                row.finish = "length"
-            elif len(row.generated) == row.room:
-                row.finish = "context"
-        on_step(len(rows))
-        yield from (row for row in rows if row.finish)
-        staying = [i for i, row in enumerate(rows) if not row.finish]
-        position_BT = position_BT[:, -1:] + 1
-        if len(staying) < len(rows):
-            if not staying:
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    """The next one last."""
+    return sorted(rows, key=lambda row: (len(row.prompt), row.prompt_id, row.turn, row.sample), reverse=True)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    stop_ids: frozenset[int]
+    ends: Callable[[Sequence[int]], bool] | None
+    max_tokens: int
+    sampling: Sampling
+    stream: Stream
+
+    def finish(self, row: Row) -> Literal["eot", "length", "context"] | None:
+        if row.generated[-1] in self.stop_ids or (self.ends is not None and self.ends(row.generated)):
+            return "eot"
+        if len(row.generated) == self.max_tokens:
+            return "length"
+        return "context" if len(row.generated) == row.room else None
+
+
+class _Table:
+    """The rows being decoded, each in its slot of the cache."""
+
+    def __init__(self, model: Any, rules: _Rules, on_step: Callable[[int], None]):
+        self._forward, self._rules, self._on_step = _Forward(model), rules, on_step
+        self._checked: set[bool] = set()  # whether rows that entered at a table that was taken were checked, and others
+        self._check_due = False
+        self._clear(0)
+
+    def _clear(self, slots: int) -> None:
+        self._rows: list[Row | None] = [None] * slots  # None where a row has ended
+        self._keys = [0] * slots
+        self._slots = Slots(self._forward.config, self._forward.device)
+        self._seen_SV = torch.zeros(slots, 0, dtype=torch.bool, device=self._forward.device)
+
+    @property
+    def taken(self) -> list[tuple[int, Row]]:
+        return [(slot, row) for slot, row in enumerate(self._rows) if row is not None]
+
+    def run(self, waiting: list[Row], batch: int) -> Iterator[Row]:
+        """Take rows from the end of `waiting`, and yield them as they end, until there are none.
+
+        Rows enter, and empty slots are given up, once an eighth of the slots is empty: a prompt run by itself, and a cache copied for one row, cost
+        more than a few empty slots.
+        """
+        while True:
+            taken = len(self.taken)
+            if waiting and (not taken or batch - taken >= max(1, batch // 8)):
+                yield from self._enter([waiting.pop() for _ in range(min(batch - taken, len(waiting)))])
+            elif not taken:
                 return
-            rows = [rows[i] for i in staying]
-            staying_B = torch.tensor(staying, device=forward.device)
-            mask_BT, position_BT, seen_BV = mask_BT[staying_B], position_BT[staying_B], seen_BV[staying_B]
-            cache.batch_select_indices(staying_B)
-        input_BT = torch.tensor([[row.generated[-1]] for row in rows], device=forward.device)
-        mask_BT = torch.nn.functional.pad(mask_BT, (0, 1), value=1)
+            else:
+                if len(self._rows) - taken >= max(1, len(self._rows) // 8):
+                    self._close_up()
+                yield from self._step()
+
+    def _enter(self, rows: list[Row]) -> Iterator[Row]:
+        """Run the rows' prompts, padded on the left, and give each row its first token."""
+        joined = bool(self.taken)
+        if not joined:
+            self._clear(len(rows))
+        if joined not in self._checked:
+            self._checked.add(joined)
+            self._check_due = True
+        device = self._forward.device
+        slots = [slot for slot, row in enumerate(self._rows) if row is None][: len(rows)]
+        stream = self._rules.stream
+        for slot, row in zip(slots, rows, strict=True):
+            self._rows[slot] = row
+            self._keys[slot] = row_key(stream.seed, stream.model, row.prompt_id, row.sample, row.turn)
+        prompts = list({tuple(row.prompt): row.prompt for row in rows}.values())
+        place = {tuple(prompt): i for i, prompt in enumerate(prompts)}
+        which = [place[tuple(row.prompt)] for row in rows]
+        longest = max(map(len, prompts))
+        input_PT = torch.tensor([[0] * (longest - len(ids)) + ids for ids in prompts], device=device)  # any id pads: it is masked
+        mask_PT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+        cache = self._slots.for_prompts()
+        logits_BV = self._forward(input_PT, mask_PT, (mask_PT.cumsum(-1) - 1).clamp(min=0), cache)[torch.tensor(which, device=device)]
+        self._slots.enter(slots, cache, which, [len(row.prompt) for row in rows])
+        if not joined:
+            self._seen_SV = torch.zeros_like(logits_BV, dtype=torch.bool)
+        self._seen_SV[slots] = False
+        if self._rules.sampling.penalise_prompt:
+            for slot, row in zip(slots, rows, strict=True):
+                self._seen_SV[slot, list(set(row.prompt) - self._rules.stop_ids)] = True
+        yield from self._next(slots, rows, logits_BV)
+
+    def _step(self) -> Iterator[Row]:
+        """Give each row its next token."""
+        slots, rows = [slot for slot, _ in self.taken], [row for _, row in self.taken]
+        mask_SC = self._slots.open(max(map(len, rows)) - 1)
+        # an empty slot goes on anywhere: nobody looks
+        at = [(row.generated[-1], len(row) - 1) if row is not None else (0, 0) for row in self._rows]
+        input_S1, position_S1 = torch.tensor(at, device=self._forward.device)[:, :, None].unbind(1)
+        logits_SV = self._forward(input_S1, mask_SC, position_S1, self._slots)
+        self._slots.close()
+        self._check_one(logits_SV)
+        logits_BV = logits_SV if len(slots) == len(self._rows) else logits_SV[slots]
+        yield from self._next(slots, rows, logits_BV)
+
+    def _next(self, slots: list[int], rows: list[Row], logits_BV: Tensor) -> Iterator[Row]:
+        """Choose each row's next token, and yield those that end with it."""
+        seen_BV = self._seen_SV if len(slots) == len(self._rows) else self._seen_SV[slots]
+        tokens = _next_tokens(self._forward, rows, logits_BV, seen_BV, [self._keys[slot] for slot in slots], self._rules.sampling)
+        self._seen_SV[slots, tokens] = True
+        for slot, row, token in zip(slots, rows, tokens, strict=True):
+            row.generated.append(token)
+            row.finish = self._rules.finish(row)
+            if row.finish:
+                self._rows[slot] = None
+        self._on_step(len(rows))
+        yield from (row for row in rows if row.finish)
+
+    def _close_up(self) -> None:
+        slots = [slot for slot, _ in self.taken]
+        self._slots.stay(slots, max(len(row) for _, row in self.taken) - 1)
+        self._rows, self._keys = [self._rows[slot] for slot in slots], [self._keys[slot] for slot in slots]
+        self._seen_SV = self._seen_SV[slots]
+
+    def _check_one(self, logits_SV: Tensor) -> None:
+        """A row at its first cached step, the one with the most padding, once at a table that was empty and once where others had left: its logits
+        must be those without padding or cache.
+
+        Raises LimakitError for a model that keeps its state in another way (Mamba) or sees padding: its texts would be quietly wrong.
+        """
+        new = [(len(row), slot) for slot, row in self.taken if len(row.generated) == 1]
+        if not self._check_due or not new:
+            return
+        self._check_due = False
+        slot = min(new)[1]
+        row = self._rows[slot]
+        assert row is not None
+        alone_V = self._forward.alone(row.prompt + row.generated)[0]
+        if not bool((logits_SV[slot] - alone_V).abs().amax() <= WRONG * alone_V.abs().amax()):
+            raise LimakitError(NOT_ITS_OWN, where=f"prompt {row.prompt_id!r}", remedy=OTHER_TOOL)
 
 
-def _next_tokens(forward: _Forward, rows: list[Row], logits_BV: Tensor, seen_BV: Tensor, sampling: Sampling, stream: Stream) -> list[int]:
-    largest_B = logits_BV.abs().amax(-1)
-    if not bool(largest_B.isfinite().all()):
-        broken = next(row for row, largest in zip(rows, largest_B.tolist(), strict=True) if not largest < float("inf"))
+def _next_tokens(forward: _Forward, rows: list[Row], logits_BV: Tensor, seen_BV: Tensor, keys: list[int], sampling: Sampling) -> list[int]:
+    key_B, position_B = torch.tensor([keys, [len(row.generated) for row in rows]], device=forward.device)
+    token_B, sure_B = choose(logits_BV, seen_BV, key_B, position_B, sampling, TOLERANCE)
+    finite_B = logits_BV.sum(-1).isfinite()
+    tokens, sure, finite = torch.stack((token_B, sure_B, finite_B)).tolist()
+    if not all(finite):
+        broken = rows[finite.index(0)]
         remedy = "the checkpoint is broken (a training that diverged?); choose an earlier one"
         raise LimakitError("the model's logits are not numbers", where=f"prompt {broken.prompt_id!r}", remedy=remedy)
-    numbers = [uniform(stream.seed, stream.model, row.prompt_id, row.sample, len(row.generated)) for row in rows]
-    u_B = torch.tensor(numbers, dtype=torch.float64, device=forward.device)
-    # one bound for the batch would let the batch decide which choices are sure; that is harmless, for a sure choice is the canonical one too
-    token_B, sure_B = choose(logits_BV, seen_BV, u_B, sampling, TOLERANCE * float(largest_B.max()))
-    tokens: list[int] = token_B.tolist()
-    for i, sure in enumerate(sure_B.tolist()):
-        if not sure:
-            alone_1V = forward.alone(rows[i].prompt + rows[i].generated)
-            tokens[i] = int(choose(alone_1V, seen_BV[i : i + 1], u_B[i : i + 1], sampling, 0.0)[0])
-    return tokens
-
-
-def _check(forward: _Forward, row: Row, logits_V: Tensor) -> None:
-    """One row a batch, the one with the most padding, at its first cached step: the logits must be those without padding or cache.
-
-    Raises LimakitError for a model that keeps its state in another way (Mamba) or sees padding: its texts would be quietly wrong.
-    """
-    alone_V = forward.alone(row.prompt + row.generated)[0]
-    if not bool((logits_V - alone_V).abs().amax() <= WRONG * alone_V.abs().amax()):
-        raise LimakitError(NOT_ITS_OWN, where=f"prompt {row.prompt_id!r}", remedy=OTHER_TOOL)
-
-
-def _rows_can_leave(model: Any) -> bool:
-    """Whether every layer of the model's cache lets rows be taken out. Recurrent and convolutional states (LFM2, Jamba, Qwen3-Next) do not:
-    a layer that has them beside keys and values would take out the latter alone."""
-    try:
-        layers = DynamicCache(config=model.config).layers
-    except (KeyError, ValueError, AttributeError, TypeError):  # a kind of layer this cache does not know
-        return False
-    return all(hasattr(layer, "batch_select_indices") and not hasattr(layer, "recurrent_states") for layer in layers)
+    for i, row in enumerate(rows):
+        if not sure[i]:
+            one = slice(i, i + 1)
+            alone_1V = forward.alone(row.prompt + row.generated).double()
+            tokens[i] = int(choose(alone_1V, seen_BV[one], key_B[one], position_B[one], sampling, 0.0)[0])
+    return list(tokens)
 
 
 class _Forward:
@@ -181,18 +261,19 @@ class _Forward:
     def __init__(self, model: Any):
         known = inspect.signature(model.forward).parameters
         self._model = model
+        self.config = model.config
         self._positions = "position_ids" in known
         self._last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self.device = model.get_input_embeddings().weight.device
 
-    def __call__(self, input_BT: Tensor, mask_BT: Tensor, position_BT: Tensor, cache: DynamicCache) -> Tensor:
+    def __call__(self, input_BT: Tensor, mask_BT: Tensor, position_BT: Tensor, cache: Cache) -> Tensor:
         where = {"position_ids": position_BT} if self._positions else {}
         out = self._model(input_ids=input_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True, **where, **self._last)
-        return out.logits[:, -1]
+        return out.logits[:, -1].float()
 
     def alone(self, ids: list[int]) -> Tensor:
         """The canonical logits after `ids`: one row, no padding, no cache. [1, V]"""
         input_1T = torch.tensor([ids], device=self.device)
         where = {"position_ids": torch.arange(len(ids), device=self.device)[None]} if self._positions else {}
         out = self._model(input_ids=input_1T, attention_mask=torch.ones_like(input_1T), use_cache=False, **where, **self._last)
-        return out.logits[:, -1]
+        return out.logits[:, -1].float()
