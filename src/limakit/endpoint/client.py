@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -197,7 +196,7 @@ class _Talk:
 
     async def _ask_once(self, request: Request) -> Answer:
         """One attempt; where the server refuses a field by name, the request without it is part of the same attempt."""
-        left_out, began = self.left_out, time.monotonic()
+        left_out = self.left_out
         while True:
             sent = fields_of(request, self.spec.model, left_out)
             began = time.monotonic()

@@ -20,8 +20,9 @@ class Answer:
 
     `missing`: no answer came (refused by the endpoint, or every attempt failed), so it is worth asking again. `refusal`: the text is the
     model's refusal, told apart by the server. `finish` is the server's word ("stop", "length", "content_filter", ...), `answered_as` the
-    model it says it was, `tokens_in` and `tokens_out` are its usage, where it says. `date` is when it came (UTC, ISO 8601, to the second), `seconds` how long the attempt took.
-    `seconds` is how long it took. `structured`: the schema was sent and taken. `not_applied`: fields that the server refused by name and that were left out.
+    model it says it was, `tokens_in` and `tokens_out` are its usage, where it says. `date` is when it came (UTC, ISO 8601, to the second),
+    and `seconds` how long the server took. `structured`: the schema was sent and taken. `not_applied`: fields that the server refused by
+    name and that were left out.
     """
 
     text: str

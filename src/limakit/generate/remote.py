@@ -23,7 +23,12 @@ from ..recipe import BaselineSpec, GenerateSpec
 from ..records import Prompt, Response
 from .prompting import as_text, cut, end_texts
 
-FINISHES: dict[str, Literal["eot", "length", "filtered"]] = {"stop": "eot", "length": "length", "content_filter": "filtered"}
+Finish = Literal["eot", "length", "filtered", "unknown"]
+FINISHES: dict[str, Finish] = {
+    "stop": "eot",
+    "length": "length",
+    "content_filter": "filtered",
+}  # of the protocol; any other word says nothing we know
 SHOWN = 3  # of the questions without a response, named in the message
 
 
@@ -89,7 +94,8 @@ def penalty_fields(generate: GenerateSpec, server: Server | None) -> tuple[dict[
 def as_response(
     reply: Answer, prompt: Prompt, sample: int, spec: BaselineSpec, name: str, seed: int, not_applied: tuple[str, ...]
 ) -> Response:  # fmt: skip
-    text, finish = reply.text, FINISHES.get(reply.finish or "", "unknown")
+    text = reply.text
+    finish: Finish = FINISHES.get(reply.finish or "", "unknown")
     if spec.prompting == "urial" and (whole := cut(text, end_texts("urial", prompt.turns))) != text:
         text, finish = whole, "eot"  # its server knows no end texts, or leaves them in
     refused = tuple("repetition_penalty" if field == "repeat_penalty" else field for field in reply.not_applied if field != "stop")
