@@ -21,7 +21,7 @@ test: $(STAMP)
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

@@ -58,6 +58,7 @@ class _Ours(Record):
     turns: tuple[Turn, ...] = Field(min_length=1)
     tags: tuple[str, ...] = ()
     reference: str | None = None
+    follow_ups: tuple[str, ...] = ()
 
 
 # A set's name for a source says what kind it is; the first that fits. "multi_turn" is the published set's name for its dialogues.
