@@ -12,53 +12,15 @@ import time
 import pytest
 import tiny
 import torch
+from answering import change, files, kept, make, save_chat
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limakit.errors import LimakitError
-from limakit.generate import run as room
+from limakit.generate import here as room
 from limakit.generate.run import generate
-from limakit.model.chat import EOT, chat_format, give_eot
-from limakit.recipe import GenerateSpec, ModelSpec, Recipe
+from limakit.model.chat import EOT, chat_format
 from limakit.records import Prompt, Response, Turn, read_jsonl, write_jsonl
-from limakit.workspace import CURATING, Workspace, stage_lock
-
-
-def save_chat(folder, likes_eot=1.0, family="llama", **changes):
-    """A checkpoint as training leaves it: the base, with EOT in tokenizer and embeddings."""
-    tiny.save_base(folder, family=family, max_position_embeddings=128, **changes)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    chat = chat_format(tokenizer, add_eot=True)
-    give_eot(model, chat)
-    with torch.no_grad():  # EOT likely enough that some responses end and some do not
-        model.get_output_embeddings().weight[chat.eot_id] = model.get_output_embeddings().weight[5:8].sum(0) * likes_eot
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def make(root, n=8, chat=True, **settings):
-    spec = {"max_tokens": 20, "batch": 3, "device": "cpu", "samples": 2} | settings
-    root.mkdir()
-    lines = [f"{key} = {json.dumps(value)}" for key, value in spec.items()]
-    (root / "lima.toml").write_text('name = "lima"\n[model]\nbase = "base"\n[generate]\n' + "\n".join(lines) + "\n")
-    texts = [f"{tiny.CORPUS[i % 4][: 5 + 7 * i % 40]} </s> {EOT}" if i % 3 == 0 else f"How do I {i}?" for i in range(n)]
-    write_jsonl(root / "data/test.jsonl", [Prompt(id=f"p{i}", source="t", turns=(Turn(role="user", text=t),)) for i, t in enumerate(texts)])
-    if chat:
-        save_chat(root / "runs/lima/final")
-    recipe = Recipe(name="lima", model=ModelSpec(base="base"), generate=GenerateSpec(**spec))
-    return Workspace(root, root / "lima.toml"), recipe
-
-
-def files(workspace):
-    return {p.name: p.read_bytes() for p in workspace.responses.iterdir() if p.name != ".generate"}
-
-
-def kept(workspace, name="lima"):
-    """Where the responses of a run that was stopped are kept."""
-    return workspace.responses / ".generate" / name / "responses.jsonl"
-
-
-def change(recipe, **settings):
-    return recipe.model_copy(update={"generate": recipe.generate.model_copy(update=settings)})
+from limakit.workspace import CURATING, stage_lock
 
 
 def test_responses_and_manifest(tmp_path, capsys):
@@ -74,7 +36,10 @@ def test_responses_and_manifest(tmp_path, capsys):
         assert EOT not in row.text
         assert row.seed == 7
     manifest = json.loads(paths[1].read_bytes())
-    assert manifest["settings"]["sampling"] == {"top_p": 0.9, "temperature": 0.7, "repetition_penalty": 1.2, "max_tokens": 20, "samples": 2}
+    assert manifest["settings"]["sampling"] == {
+        "top_p": 0.9, "temperature": 0.7, "repetition_penalty": 1.2, "penalise_prompt": False, "max_tokens": 20, "samples": 2,
+    }  # fmt: skip
+    assert manifest["settings"]["prompting"] == "chat"
     assert {"data/test.jsonl", "runs/lima/final/model.safetensors"} <= set(manifest["inputs"])
     assert str(tmp_path) not in paths[1].read_text()
     capsys.readouterr()
@@ -287,15 +252,20 @@ def test_longrope_ends_where_its_positions_change(tmp_path, monkeypatch, capsys)
         generate(workspace, recipe, model=None, name=None)
 
 
-def test_a_foreign_chat_model_is_not_answered_in_our_format(tmp_path, capsys):
+def test_a_foreign_chat_model_is_asked_in_its_own_template(tmp_path, capsys):
     """It has a token of EOT's name, and roles of its own."""
-    workspace, recipe = make(tmp_path / "w", n=2, max_tokens=3)
+    workspace, recipe = make(tmp_path / "w", n=2, max_tokens=3, samples=1)
     folder = workspace.runs / "lima/final"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<|eot|>{% endfor %}"
+    tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<|eot|>{% endfor %}<assistant>"
     tokenizer.save_pretrained(folder)
-    generate(workspace, recipe, model=None, name=None)
-    assert "taken for a base model" in capsys.readouterr().err
+    [path, manifest] = generate(workspace, recipe, model=None, name=None)
+    assert "chat template of its own" in capsys.readouterr().err
+    assert json.loads(manifest.read_bytes())["settings"]["prompting"] == "template"
+    before = read_jsonl(path, Response)
+    # which is another format than the plain one
+    generate(workspace, recipe, model=None, name=None, prompting="plain")
+    assert read_jsonl(path, Response) != before
 
 
 def test_a_readme_beside_the_model_changes_nothing(tmp_path, capsys):

@@ -410,3 +410,21 @@ def attached(compiled: bool, recomputed: bool) -> dict:
         expected = {name: p.grad for name, p in plain.named_parameters()}
         got = {name: p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for name, p in model.named_parameters()}
         return {"loss": abs(loss - expected_loss), "worst": distance(got, expected)}
+
+
+def generate_responses(recipe: str, fails: int | None = None) -> list[str]:
+    """limakit generate by several ranks; `fails`: one of them, once it has a response."""
+    from limakit.generate import here
+    from limakit.generate.run import generate
+
+    decode = here.decode
+
+    def stops(*args: Any, **more: Any) -> Any:
+        for row in decode(*args, **more):
+            yield row
+            if os.environ["RANK"] == str(fails):
+                raise LimakitError("the GPU's memory does not hold a batch")
+
+    here.decode = stops
+    workspace = find_workspace(Path(recipe))
+    return [path.name for path in generate(workspace, read_recipe(workspace.recipe_path), model=None, name=None)]

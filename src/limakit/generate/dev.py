@@ -37,9 +37,10 @@ from ..train.shard import whole
 from ..train.steps import Document, prepare
 from ..workspace import Workspace, name_for_file, stage_lock
 from .dev_set import DevSet, check_dev_set, missing, prompt_rows, read_dev_set, room_for
+from .form import Form
+from .here import as_response
 from .local import Row, Stream, decode
 from .look import Answered, HeldOut, Look, Measured, Place, Sampled, prompt_hash, read_look, same_prompts, write_look
-from .run import as_response
 from .sampling import Sampling
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
     rows, full = prompt_rows(dev.prompts, epoch.chat, room_for(epoch.model.config))
     documents: list[Document] = []
     trimmed, problems = 0, []
-    responses: list[dict[str, Any]] | None = None
+    responses: list[str] | None = None  # as JSON
     measured: list[dict[str, Any]] | None = None
     with as_saved(epoch):
         try:
@@ -114,10 +115,11 @@ def take_look(epoch: Epoch, dev: DevSet, recipe: Recipe) -> Look:
             problems.append(error)
         try:
             share = rows[ranks.rank :: ranks.size]
-            responses = _on_all(ranks, lambda: [response.model_dump() for response in _answer(epoch, share, recipe, name)])
+            responses = _on_all(ranks, lambda: [response.model_dump_json() for response in _answer(epoch, share, recipe, name)])
         except LimakitError as error:
             problems.append(error)
-    said = {one["prompt_id"]: Response(**one) for each in ranks.gather(responses or []) for one in each}
+    answers = [Response.model_validate_json(one) for each in ranks.gather(responses or []) for one in each]
+    said = {one.prompt_id: one for one in answers}
     losses = {one["id"]: Measured(**one) for each in ranks.gather(measured or []) for one in each}
     look = Look(epoch=epoch.number, model=name, answered=None, held_out=None)
     if dev.prompts and responses is not None:
@@ -230,6 +232,7 @@ def _measure(epoch: Epoch, documents: Sequence[Document]) -> list[Measured]:
 
 def _answer(epoch: Epoch, rows: Sequence[Row], recipe: Recipe, name: str) -> list[Response]:
     spec, sampling, chat = recipe.generate, sampled(recipe), epoch.chat
+    form = Form("chat", chat.tokenizer, chat)
     stops = frozenset(stop_at_eot(epoch.model, chat).eos_token_id)
     found = []
     with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") as bar:
@@ -238,7 +241,7 @@ def _answer(epoch: Epoch, rows: Sequence[Row], recipe: Recipe, name: str) -> lis
             sampling=Sampling(sampling.temperature, sampling.top_p, sampling.repetition_penalty),
         )  # fmt: skip
         for row in decoded:
-            found.append(as_response(row, name, recipe.seed, chat.tokenizer, chat, stops))
+            found.append(as_response(row, name, recipe.seed, form, stops))
             bar.advance()
     return found
 

@@ -1,0 +1,171 @@
+"""How a checkpoint here is asked, as token ids, and how its ids become a response's text.
+
+    chat      limakit's format: the tokenizer knows our EOT and renders our template (model/chat.py)
+    template  the chat template that somebody else's tokenizer brings
+    plain     a base model goes on from the text of the prompt
+    urial     a base model goes on from a fixed prompt with examples (prompting.py)
+
+In none of them is a text anything but text: "</s>" in a prompt is four characters, and never ends a turn.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from tokenizers import AddedToken, Tokenizer
+
+from ..errors import LimakitError, UsageError
+from ..model.chat import ChatFormat, chat_format
+from ..recipe import Prompting
+from ..records import Turn
+from .prompting import as_text, cut, end_texts, reaches
+
+Kind = Literal["chat", "template", "plain", "urial"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a tokenizer's model is asked. `chat` is there for kind "chat" alone."""
+
+    kind: Kind
+    tokenizer: Any
+    chat: ChatFormat | None = None
+
+    def encode(self, turns: Sequence[Turn]) -> list[int]:
+        """Ids of the dialogue so far: the response comes next. Raises LimakitError where a template refuses the turns."""
+        if self.chat is not None:
+            return self.chat.encode_prompt(turns)
+        if self.kind == "template":
+            return self._template_ids(turns)
+        assert self.kind in ("plain", "urial")
+        # split_special_tokens: "</s>" in a text is four characters
+        ids = list(self.tokenizer(as_text(self.kind, turns), split_special_tokens=True)["input_ids"])
+        if ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()  # some tokenizers end every text
+        return ids
+
+    def ends(self, turns: Sequence[Turn]) -> tuple[str, ...]:
+        """The texts that end a response to these turns, besides the stop tokens."""
+        return end_texts(self.kind, turns) if self.kind in ("plain", "urial") else ()
+
+    def stop_ids(self, model: Any) -> frozenset[int]:
+        """EOT in our format, and EOS: the model wrote of its own accord that the text is over."""
+        configured = getattr(model.generation_config, "eos_token_id", None)
+        ids = {self.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+        return frozenset(i for i in ids | ({self.chat.eot_id} if self.chat else set()) if i is not None)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are not text."""
+        if self.chat is not None:
+            return self.chat.decode(ids)
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def text(self, ids: Sequence[int], stops: frozenset[int], ends: Sequence[str]) -> str:
+        """A response's text, of all the ids that were generated: without the stop token, the end text and what follows."""
+        return cut(self.decode(ids[:-1] if ids and ids[-1] in stops else ids), ends)
+
+    def has_ended(self, ends: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+        """For `local.decode`: whether generated ids have reached one of the end texts. It is asked after every token, so it reads the tail alone.
+
+        The end texts are ASCII, so each of their characters is at most one token; the rest of the tail is for tokens that are no text.
+        """
+        if not ends:
+            return None
+        window = max(map(len, ends)) + 16
+
+        def ended(ids: Sequence[int]) -> bool:
+            return reaches(self.decode(ids[-window:]), ends, whole=len(ids) <= window)
+
+        return ended
+
+    def _template_ids(self, turns: Sequence[Turn]) -> list[int]:
+        texts = [turn.text for turn in turns]
+        if not any(special in text for text in texts for special in self._specials):
+            return self._ids_of_rendered(self._render(turns, texts))
+        return self._ids_around_texts(turns, texts)
+
+    def _render(self, turns: Sequence[Turn], texts: Sequence[str]) -> str:
+        messages = [{"role": turn.role, "content": text} for turn, text in zip(turns, texts, strict=True)]
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # somebody's template raises whatever it likes
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            remedy = 'ask it otherwise: prompting = "plain" or "urial"'
+            raise LimakitError(f"its chat template refuses the prompt: {reason}", where=self._name, remedy=remedy) from error
+
+    def _ids_of_rendered(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # a template writes its BOS itself
+
+    def _ids_around_texts(self, turns: Sequence[Turn], texts: list[str]) -> list[int]:
+        """As `_ids_of_rendered`, with the strings of special tokens left as text inside the turns.
+
+        The template is rendered around words that no text contains; its special tokens become marks that the tokenizer knows, and only then do the
+        texts take the words' place. Raises LimakitError for a template that does more with a text than strip it.
+        """
+        words = [f"turn{secrets.token_hex(12)}" for _ in texts]
+        frame, real = self._render(turns, words), self._render(turns, texts)
+        for candidate in (texts, [text.strip() for text in texts]):
+            if _put(frame, words, candidate) == real:
+                return self._encode_marked(frame, words, candidate)
+        raise LimakitError(
+            "its chat template changes texts, and one contains the string of a special token, which would be taken for the token itself",
+            where=self._name, remedy='mend the text, or ask otherwise: prompting = "plain"',
+        )  # fmt: skip
+
+    def _encode_marked(self, frame: str, words: list[str], texts: list[str]) -> list[int]:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise LimakitError(
+                "a text contains the string of a special token, which this slow tokenizer would take for the token itself",
+                where=self._name, remedy="use a model with a tokenizer.json, or mend the text",
+            )  # fmt: skip
+        plain = Tokenizer.from_str(backend.to_str())
+        plain.encode_special_tokens = True
+        ids: dict[int, int] = {}
+        for special in sorted(self._specials, key=len, reverse=True):
+            if special in frame:
+                mark = f"<mark-{secrets.token_hex(16)}>"
+                plain.add_tokens([AddedToken(mark, normalized=False, special=False)])
+                mark_id = plain.token_to_id(mark)
+                assert mark_id is not None
+                ids[mark_id] = self.tokenizer.convert_tokens_to_ids(special)
+                frame = frame.replace(special, mark)
+        return [ids.get(i, i) for i in plain.encode(_put(frame, words, texts), add_special_tokens=False).ids]
+
+    @cached_property
+    def _specials(self) -> list[str]:
+        added = self.tokenizer.added_tokens_decoder.values()
+        return sorted({str(token.content) for token in added if token.special} | set(self.tokenizer.all_special_tokens))
+
+    @property
+    def _name(self) -> str:
+        return self.tokenizer.name_or_path or "the tokenizer"
+
+
+def _put(frame: str, words: Sequence[str], texts: Sequence[str]) -> str:
+    for word, text in zip(words, texts, strict=True):
+        frame = frame.replace(word, text)
+    return frame
+
+
+def form_of(tokenizer: Any, prompting: Prompting) -> Form:
+    """How to ask this tokenizer's model. auto: in our chat format, else in the template it brings, else plainly.
+
+    Raises UsageError for "chat" where there is neither.
+    """
+    if prompting in ("plain", "urial"):
+        return Form(prompting, tokenizer)
+    chat = chat_format(tokenizer)
+    if chat is not None:
+        return Form("chat", tokenizer, chat)
+    if getattr(tokenizer, "chat_template", None):
+        return Form("template", tokenizer)
+    if prompting == "chat":
+        raise UsageError(
+            "its tokenizer has no chat format", where=tokenizer.name_or_path, remedy='ask a base model with prompting = "plain" or "urial"'
+        )
+    return Form("plain", tokenizer)

@@ -1,0 +1,98 @@
+"""The local way: a checkpoint in this process answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import LimakitError
+from ..model.load import context_length, load_causal_lm, longrope_length
+from ..progress import warn
+from ..recipe import GenerateSpec
+from ..records import Prompt, Response
+from .form import Form
+from .frame import Question
+from .local import Row, Stream, decode
+from .sampling import Sampling
+
+
+@dataclass
+class Here:
+    """A checkpoint and how it is asked. Its weights are read when the first question comes. `context` is what a prompt and its response may have."""
+
+    checkpoint: str
+    load: dict[str, Any]  # where and how model/load.py finds it
+    name: str
+    seed: int
+    spec: GenerateSpec
+    form: Form
+    context: int | None
+    device: torch.device
+    _model: Any = field(default=None, repr=False)
+
+    def check(self, prompts: Sequence[Prompt], path: Path) -> None:
+        """Raise LimakitError for prompts that fill the model's context, so that none is met after hours."""
+        sizes = [(prompt.id, len(self.form.encode(prompt.turns))) for prompt in prompts]
+        full = [(prompt_id, size) for prompt_id, size in sizes if self.context is not None and size >= self.context]
+        if full:
+            others = f", and {len(full) - 1} more prompts" if len(full) > 1 else ""
+            raise LimakitError(
+                f"prompt {full[0][0]!r} has {full[0][1]} tokens, and the model's context holds {self.context}: no room for a response{others}",
+                where=path,
+                remedy="shorten it or take it out, or use a model with a longer context",
+            )
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[Response]:
+        """A response to each question, in the order in which they end. Where a dialogue has filled the model's context, the response is empty
+        and says so."""
+        by_ends: dict[tuple[str, ...], list[Row]] = {}
+        for question in questions:
+            ids = self.form.encode(question.prompt.turns)
+            room = None if self.context is None else self.context - len(ids)
+            row = Row(question.prompt.id, question.sample, ids, room, turn=question.turn)
+            if room is not None and room <= 0:
+                row.finish = "context"
+                yield as_response(row, self.name, self.seed, self.form)
+                continue
+            by_ends.setdefault(self.form.ends(question.prompt.turns), []).append(row)
+        if not by_ends:
+            return
+        if self._model is None:
+            self._model = load_causal_lm(self.checkpoint, **self.load, device=self.device)
+        stops = self.form.stop_ids(self._model)
+        for ends, rows in by_ends.items():
+            decoded = decode(
+                self._model, rows, stop_ids=stops, ends=self.form.has_ended(ends), max_tokens=self.spec.max_tokens, batch=self.spec.batch,
+                sampling=sampling(self.spec), stream=Stream(self.seed, self.name),
+            )  # fmt: skip
+            for row in decoded:
+                yield as_response(row, self.name, self.seed, self.form, stops, ends)
+
+
+def sampling(spec: GenerateSpec) -> Sampling:
+    return Sampling(spec.temperature, spec.top_p, spec.repetition_penalty, spec.penalise_prompt)
+
+
+def as_response(
+    row: Row, name: str, seed: int, form: Form, stops: frozenset[int] = frozenset(), ends: Sequence[str] = ()
+) -> Response:  # fmt: skip
+    """What `decode` made of a prompt, as a record; neither the stop token nor an end text is text."""
+    assert row.finish is not None
+    return Response(
+        prompt_id=row.prompt_id, model=name, sample=row.sample, turn=row.turn, text=form.text(row.generated, stops, ends), finish=row.finish,
+        tokens=len(row.generated), seed=seed,
+    )  # fmt: skip
+
+
+def context_of(name: str, config: Any) -> int | None:
+    """How many tokens a prompt and its response may have. Where longrope changes over, every position of a batch would turn by other factors,
+    those of shorter rows and of what is cached too, and a response would depend on its batch: it ends there."""
+    context, changes = context_length(config), longrope_length(config)
+    if changes is None or (context is not None and context <= changes):
+        return context
+    warn(f"{name}: its context is taken as {changes} tokens, for beyond them its positions are counted in another way (longrope)")
+    return changes
