@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from .preference import Preference, preferences, show_preferences
 from .ranking import Ranking, rankings, show_ranking
 from .results import Results, read_results
 from .rows import refuse_repeats
+from .structure import Features, Structure, features, show_structure, structures
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All there is to say. `lengths_left_out`: whose lengths nobody knows, and why. `turns`: the grades of each turn of dialogues alone."""
+    """All there is to say. `lengths_left_out`: whose lengths nobody knows, and why. `turns`: the grades of each turn of dialogues alone. `format`: what
+    goes with headings and lists, of graded responses that lie there."""
 
     preferences: list[Preference]
     positions: list[Position]
@@ -33,6 +36,7 @@ class Comparison:
     grades: list[GradeSummary]
     turns: dict[int, list[GradeSummary]]
     differences: list[GradeDifference]
+    format: list[Structure]
 
 
 def show_comparison(files: Sequence[Path] | None, recipe_path: Path | None, *, as_json: bool, prior: float = 0.0) -> None:
@@ -58,6 +62,7 @@ def compare(results: Results, *, prior: float = 0.0) -> Comparison:
     for row in results.grades:
         by_rubric.setdefault(row.record.rubric, []).append(row.record)
     scaled = [(rows, results.scales.get(rubric, ())) for rubric, rows in sorted(by_rubric.items())]
+    looks = _looks(results)
     turns: dict[int, list[GradeSummary]] = {}
     for rows, scale in scaled:
         if any(row.turn for row in rows):
@@ -72,6 +77,7 @@ def compare(results: Results, *, prior: float = 0.0) -> Comparison:
         [found for rows, scale in scaled for found in summarise(rows, scale=scale)],
         dict(sorted(turns.items())),
         [found for rows, scale in scaled for found in differences(rows, scale=scale)],
+        [found for rows, scale in scaled for found in structures(rows, looks, scale=scale)] if looks else [],
     )
 
 
@@ -90,20 +96,36 @@ def _lengths(results: Results) -> tuple[dict[Answer, int], list[Judgment], list[
     [folder] = folders
     if not folder.is_dir():
         return {}, [], [*stale, f"there are no responses in {visible(str(folder))}"]
-    lengths: dict[Answer, int] = {}
-    reasons = []
-    for model in sorted({name for row in rows for name in (row.record.a, row.record.b)}):
-        try:
-            responses = read_jsonl(folder / f"{name_for_file(model)}.jsonl", Response)
-            refuse_repeats(responses)
-        except LimakitError as error:  # the figures do not depend on them: what is wrong is said, and the rest goes on
-            reasons.append(visible(f"{model}: {error.where}: {error.what}" if error.where else f"{model}: {error.what}"))
-            continue
-        for one in responses:
-            lengths[model, one.prompt_id, one.sample, one.turn] = len(one.text)
+    responses, reasons = _responses(folder, {name for row in rows for name in (row.record.a, row.record.b)})
+    lengths: dict[Answer, int] = {(one.model, one.prompt_id, one.sample, one.turn): len(one.text) for one in responses}
     there = {model for model, *_ in lengths}
     known = [row.record for row in rows if {row.record.a, row.record.b} <= there]
     return lengths, known, [*stale, *reasons]
+
+
+def _looks(results: Results) -> dict[Answer, Features]:
+    """What the graded responses look like, of those that lie beside the grades and have not changed since."""
+    rows = [row for row in results.grades if row.file not in results.stale]
+    folders = {row.file.absolute().parent.parent / "responses" for row in rows}
+    if len(folders) != 1:
+        return {}
+    responses, _ = _responses(folders.pop(), {row.record.model for row in rows})
+    return {(one.model, one.prompt_id, one.sample, one.turn): features(one.text) for one in responses}
+
+
+def _responses(folder: Path, models: AbstractSet[str]) -> tuple[list[Response], list[str]]:
+    """The models' responses; whose cannot be read, and why: the figures do not depend on them, so what is wrong is said and the rest goes on."""
+    found: list[Response] = []
+    reasons = []
+    for model in sorted(models):
+        try:
+            rows = read_jsonl(folder / f"{name_for_file(model)}.jsonl", Response)
+            refuse_repeats(rows)
+        except LimakitError as error:
+            reasons.append(visible(f"{model}: {error.where}: {error.what}" if error.where else f"{model}: {error.what}"))
+            continue
+        found += rows
+    return found, reasons
 
 
 def _show(found: Comparison) -> None:
@@ -133,3 +155,6 @@ def _show(found: Comparison) -> None:
     if found.differences:
         say("")
         show_differences(found.differences)
+    if found.format:
+        say("")
+        show_structure(found.format)
