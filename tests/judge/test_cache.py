@@ -44,11 +44,11 @@ def test_cut_anywhere(tmp_path_factory, cut):
     whole = path.read_bytes()
     path.write_bytes(whole[: max(0, len(whole) - cut)])
     with Cache(path) as cache:
-        assert cache.get("one") in (kept("a\u2028\n{}"), None)
         cache.put("three", kept("c"))
-    with Cache(path) as cache:
-        assert cache.get("three") == kept("c")
-        assert cache.get("two") == (kept("b" * 50) if cut <= 1 else None)  # a lost newline alone loses nothing
+    found = read_kept(path)
+    assert found["three"] == kept("c")
+    assert found.get("one") in (kept("a\u2028\n{}"), None)
+    assert found.get("two") == (kept("b" * 50) if cut <= 1 else None)  # a lost newline alone loses nothing
 
 
 def test_rubbish_is_skipped(tmp_path):
@@ -76,7 +76,7 @@ def test_full_disk(tmp_path):
                 cache.put("long", kept("v" * 200))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_kept(path) == {"k": kept("v")}
     with Cache(path) as cache:
-        assert (cache.get("k"), cache.get("long")) == (kept("v"), None)
         cache.put("long", kept("v" * 200))
     assert read_kept(path)["long"] == kept("v" * 200)

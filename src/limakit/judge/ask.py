@@ -95,7 +95,7 @@ class Round:
             for place, answer in self._answers(has_answered):
                 question, key = self.questions[place], self._keys[place]
                 parsed = Parsed(None, answer.problem) if answer.problem else _read(answer.text, question)
-                asked = self._asked(answer)
+                asked = self._asked(answer, parsed)
                 if parsed.value is not None:
                     cache.put(key, Kept(answer.text, asked, answer.tokens_in, answer.tokens_out, answer.seconds))
                 self._said[key] = Said(parsed, answer.text, answer.missing, asked)
@@ -113,12 +113,13 @@ class Round:
         for n, answer in ask_all(requests, self.judge, what=self.what, account=self.account, has_answered=has_answered):
             yield self.open[n], answer
 
-    def _asked(self, answer: Answer) -> Asked:
+    def _asked(self, answer: Answer, parsed: Parsed) -> Asked:
+        """Structured is what was held to the schema: some servers take it and do as they like."""
         judge = self.judge
         return Asked(
             kind="local" if self._here is not None else "endpoint", model=judge.model, answered_as=answer.answered_as,
             temperature=None if "temperature" in answer.not_applied else judge.temperature, max_tokens=judge.max_tokens,
-            structured=answer.structured, date=answer.date,
+            structured=answer.structured and parsed.as_json, date=answer.date,
         )  # fmt: skip
 
 

@@ -59,11 +59,10 @@ def _read(line: bytes) -> tuple[str, Kept] | None:
 
 
 class Cache:
-    """`with Cache(path) as cache:`; one process at a time (the caller holds the stage's lock)."""
+    """`with Cache(path) as cache:` to add answers; one process at a time (the caller holds the stage's lock)."""
 
     def __init__(self, path: Path):
         self.path = path
-        self._kept: dict[str, Kept] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -74,14 +73,10 @@ class Cache:
                 self._file.write(b"\n")  # so that the next answer does not join the cut line
         except OSError as error:
             raise _refusal(error, self.path) from error
-        self._kept = read_kept(self.path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
-
-    def get(self, key: str) -> Kept | None:
-        return self._kept.get(key)
 
     def put(self, key: str, kept: Kept) -> None:
         """Keep an answer; it is with the operating system when this returns. Raises LimakitError if the disk refuses it."""
@@ -93,7 +88,6 @@ class Cache:
                 raise OSError("the disk took part of a line only")
         except OSError as error:
             raise _refusal(error, self.path) from error
-        self._kept[key] = kept
 
 
 def _refusal(error: OSError, path: Path) -> LimakitError:

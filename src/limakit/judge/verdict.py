@@ -25,10 +25,11 @@ _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNO
 
 @dataclass(frozen=True)
 class Parsed:
-    """`value` is one of the values asked for, or None with the `problem`."""
+    """`value` is one of the values asked for, or None with the `problem`. `as_json`: it was read from a JSON object."""
 
     value: str | None
     problem: str | None = None
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _parse_object(answer: str, asked: str, word: str, values: Sequence[str]) -> 
         value = _one_of(said, word, values)
     else:
         value = str(said) if isinstance(said, int) and not isinstance(said, bool) and str(said) in values else None
-    return Parsed(value, None if value is not None else f"its {key} is none of {', '.join(values)}")
+    return Parsed(value, None if value is not None else f"its {key} is none of {', '.join(values)}", as_json=True)
 
 
 class _Pairs(list[tuple[str, Any]]):
