@@ -117,8 +117,9 @@ def _show(agreed: Agreed) -> None:
     opinions = agreed.opinions
     title = f"{'Agreement on verdicts' if opinions.kind == 'judgments' else 'Agreement on grades'}, rubric {opinions.rubric}"
     title += " [95 % interval, clustered by prompt]"
-    pairs = sorted(agreed.of("judges"), key=lambda row: -row.found.items)
-    shown = [*agreed.of("everyone", "groups"), *pairs[:PAIRS_SHOWN]]
+    pairs = agreed.of("judges")
+    most = sorted(pairs, key=lambda row: -row.found.items)[:PAIRS_SHOWN]
+    shown = [*agreed.of("everyone", "groups"), *(most if len(pairs) > PAIRS_SHOWN else pairs)]
     if shown:
         _table(title, "judges", shown, opinions.scale)
     if by_models := agreed.of("models"):
@@ -133,40 +134,33 @@ def _show(agreed: Agreed) -> None:
 
 
 def _table(title: str, about: str, rows: Sequence[Row], scale: Scale) -> None:
-    figures = _figures(scale, rows)
-    cells = []
-    for row in rows:
-        by_name = {measure.name: measure for measure in row.found.measures}
-        cells.append([_label(row), row.found.items, *(_cell(by_name[name], chance) for name, _, chance in figures)])
-    show_table(title, [about, "n", *(heading for _, heading, _ in figures)], cells)
+    figures, counts = _figures(scale), {row.found.items for row in rows}
+    one_n = len(counts) == 1  # then it stands in the title and leaves its column to the names
+    cells = [[_label(row), *([] if one_n else [row.found.items]), *(_cell(row.found[name]) for name in figures)] for row in rows]
+    title += f"\n{min(counts)} item{'s' if min(counts) > 1 else ''}" if one_n else ""
+    show_table(title, [about, *([] if one_n else ["n"]), *figures.values()], cells)
 
 
-def _figures(scale: Scale, rows: Sequence[Row]) -> list[tuple[str, str, bool]]:
-    """Which figures a table has room for: the measure, its column, and whether that shows its level of chance. JSON has all of all."""
+def _figures(scale: Scale) -> dict[str, str]:
+    """Which figures a table has room for, and what it calls them. JSON has all of all."""
     if scale.tie is not None:
-        return [
-            ("tie_discounted", "tie-disc.", False), ("tie_discounted", "chance", True), ("exact", "exact", False), ("no_tie", "no tie", False),
-            ("kappa", "kappa", False), ("alpha", "alpha", False),
-        ]  # fmt: skip
-    plain = [("exact", "exact", False), ("exact", "chance", True), ("kappa", "kappa", False)]
+        return {"tie_discounted": "tie ½", "exact": "exact", "no_tie": "no tie", "kappa": "kappa", "alpha": "alpha"}
     if scale.ordered:
-        return [*plain, ("kappa_quadratic", "weighted kappa", False), ("alpha_ordinal", "ordinal alpha", False)]
-    return [*plain, ("alpha", "alpha", False)]
+        return {"exact": "exact", "kappa": "kappa", "kappa_quadratic": "weighted kappa", "alpha_ordinal": "ordinal alpha"}
+    return {"exact": "exact", "kappa": "kappa", "alpha": "alpha"}
 
 
 def _label(row: Row) -> str:
     if row.between == "everyone":
         return f"all {row.judges} judges"
     if row.between == "groups":
-        return f"{row.first} – {row.second} ({row.judges} judges)"
+        return f"{f'among {row.first}' if row.first == row.second else f'{row.first} – {row.second}'} ({row.judges} judges)"
     if row.between == "judges":
         return f"{row.first} – {row.second}"
     return row.first if row.between == "models" else f"{row.first}: {row.between}"
 
 
-def _cell(measure: Measure, chance: bool) -> str:
-    if chance:
-        return "-" if measure.chance is None else f"{100 * measure.chance:.0f}"
+def _cell(measure: Measure) -> str:
     if not measure.name.startswith(("kappa", "alpha")):
         return percent(measure.estimate)
     return "-" if (e := measure.estimate) is None else f"{_short(e.value)} [{_short(e.low)}–{_short(e.high)}]"
@@ -182,12 +176,14 @@ def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
     verdicts = opinions.scale.tie is not None
     notes = []
     if verdicts:
-        notes.append(
-            "percent; tie-disc.: 1 where both say the same, 0.5 where one says tie, else 0; no tie: of items where neither says tie"
-        )
-    chance = "chance: judges who answer at random, each with the same shares of values"
-    notes.append(f"{chance}; kappa and alpha are 0 there, and - where all said the same")
-    if opinions.orders and verdicts:
+        notes.append("tie ½: 1 where both say the same, ½ where exactly one says tie, else 0; no tie: of items where neither says tie")
+    elif opinions.scale.ordered:
+        notes.append("weighted kappa: by the squared distance of two grades")
+    if by_chance := _chances(agreed):
+        notes.append(f"judges who answer at random with the same shares of values reach {by_chance}; kappa and alpha are 0 then")
+    if any(measure.estimate is None for row in agreed.rows for measure in row.found.measures):
+        notes.append("-: not defined, as nothing could be disagreed about")
+    if verdicts and (opinions.orders or opinions.draws):
         notes.append("a judge's verdict is what more than half of its answers say, both orders weighing the same, else a tie")
     elif opinions.draws:
         notes.append(f"a judge's grade is the {'median' if opinions.scale.ordered else 'most frequent'} of its draws")
@@ -200,6 +196,17 @@ def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
     if invalid := [f"{judge.name} {judge.invalid} of {judge.rows}" for judge in opinions.judges if judge.invalid]:
         notes.append(f"invalid, and in no figure: {', '.join(invalid)}")
     return [visible(note) for note in notes]
+
+
+def _chances(agreed: Agreed) -> str:
+    """ "tie ½ 50 to 51 %, exact 41 %", over the rows."""
+    parts = []
+    for name, called in _figures(agreed.opinions.scale).items():
+        levels = [level for row in agreed.rows if (level := row.found[name].chance) is not None]
+        if levels and not name.startswith(("kappa", "alpha")):
+            low, high = f"{100 * min(levels):.0f}", f"{100 * max(levels):.0f}"
+            parts.append(f"{called} {low} %" if low == high else f"{called} {low} to {high} %")
+    return ", ".join(parts)
 
 
 def _as_json(agreed: Agreed) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def agreement(
 
     Every item weighs the same in all but alpha, whose definition weighs an item by its values. The level of chance of kappa and alpha is 0: both are made so.
     """
-    size = len(scale.values)
+    size = max(len(scale.values), 2)  # there is another value, though nobody gave it: else nothing was asked
     pairs_IKK = tables(codes_IJ, first, second, size)
     there = pairs_IKK.sum((-2, -1)) > 0
     if not there.any():
@@ -209,6 +209,7 @@ def agreement(
 
 def _statistics(scale: Scale) -> tuple[dict[str, tuple[Statistic, bool]], dict[str, tuple[Statistic, bool]]]:
     """Of tables of pairs, and of coincidences: by name the statistic, and whether it takes the scale for ordered."""
+    numbers = scale.numbers if len(scale.values) > 1 else None
     of_pairs: dict[str, tuple[Statistic, bool]] = {"exact": (exact, False), "kappa": (cohen_kappa, False)}
     of_both: dict[str, tuple[Statistic, bool]] = {"alpha": (krippendorff_alpha, False)}
     if scale.tie is not None:
@@ -220,11 +221,11 @@ def _statistics(scale: Scale) -> tuple[dict[str, tuple[Statistic, bool]], dict[s
             "kappa": (cohen_kappa, False),
         }
     elif scale.ordered:
-        of_pairs["kappa_linear"] = (lambda table: cohen_kappa(table, "linear", scale.numbers), True)
-        of_pairs["kappa_quadratic"] = (lambda table: cohen_kappa(table, "quadratic", scale.numbers), True)
+        of_pairs["kappa_linear"] = (lambda table: cohen_kappa(table, "linear", numbers), True)
+        of_pairs["kappa_quadratic"] = (lambda table: cohen_kappa(table, "quadratic", numbers), True)
         of_both["alpha_ordinal"] = (lambda table: krippendorff_alpha(table, "ordinal"), True)
         if scale.numbers is not None:
-            of_both["alpha_interval"] = (lambda table: krippendorff_alpha(table, "interval", scale.numbers), True)
+            of_both["alpha_interval"] = (lambda table: krippendorff_alpha(table, "interval", numbers), True)
     return of_pairs, of_both
 
 
