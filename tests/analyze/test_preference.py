@@ -1,17 +1,19 @@
 """Win, tie, lose: prompts weigh the same, invalid is never a tie, and the real PandaLM verdicts come out."""
 
 import json
-import re
 import statistics
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limakit.analyze.preference import preferences, show_comparison
+from limakit.analyze.intervals import cluster_bootstrap
+from limakit.analyze.preference import points, preferences
+from limakit.analyze.significance import SignTest
 from limakit.errors import LimakitError
-from limakit.records import Judgment, write_jsonl
+from limakit.records import Judgment
 
 
 def judgment(prompt="p1", verdict="a", first="a", **more):
@@ -23,9 +25,9 @@ rows = st.lists(
     st.builds(
         judgment,
         st.sampled_from("pqrstuvw"), st.sampled_from(["a", "b", "tie", None]), st.sampled_from("ab"),
-        sample=st.integers(0, 2), draw=st.integers(0, 1),
+        sample=st.integers(0, 1), turn=st.integers(0, 1), draw=st.integers(0, 1),
     ),
-    min_size=1, max_size=40, unique_by=lambda j: (j.prompt_id, j.first, j.sample, j.draw),
+    min_size=1, max_size=40, unique_by=lambda j: (j.prompt_id, j.first, j.sample, j.turn, j.draw),
 )  # fmt: skip
 
 
@@ -37,8 +39,11 @@ def test_shares_sum_to_one_and_order_does_not_matter(rows, random):
     assert p.prompts == len({r.prompt_id for r in rows if r.verdict})
     if p.prompts:
         assert p.win.value + p.tie.value + p.lose.value == pytest.approx(1)
+        assert p.net.value == pytest.approx(p.win.value - p.lose.value) and -1 <= p.net.low <= p.net.high <= 1
+        assert p.win_or_tie.value == pytest.approx(p.win.value + p.tie.value)
+        assert p.signs.above + p.signs.below + p.signs.even == p.prompts and p.signs_holm == p.signs.p
     else:
-        assert p.win is p.tie is p.lose is p.order_agreement is None
+        assert p.win is p.tie is p.lose is p.win_or_tie is p.net is p.signs is p.signs_holm is p.flips is p.order_agreement is None
     shuffled = rows.copy()
     random.shuffle(shuffled)
     assert preferences(shuffled) == [p]
@@ -63,60 +68,6 @@ def test_orders_agree():
     assert (p.prompts, p.both_orders) == (3, 2)
     assert p.order_agreement.low < 0.1
     assert p.order_agreement.high > 0.9
-
-
-def test_the_n_of_the_agreement_is_shown(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    rows = [judgment("p1"), judgment("p1", first="b"), judgment("p2"), judgment("p2", None, "b"), judgment("p3")]
-    write_jsonl(tmp_path / "x.jsonl", rows)
-    show_comparison([tmp_path / "x.jsonl"], None, as_json=False)
-    heading, row = (re.split("[┃│]", line) for line in capsys.readouterr().out.splitlines() if "win" in line or "lima" in line)
-    shown = {name.strip(): cell.strip() for name, cell in zip(heading, row, strict=True)}
-    assert shown["n"] == "3" and shown["orders agree"].endswith("n=1")
-    show_comparison([tmp_path / "x.jsonl"], None, as_json=True)
-    assert json.loads(capsys.readouterr().out)[0]["both_orders"] == 1
-
-
-def test_a_judgment_twice_is_an_error_naming_both(tmp_path):
-    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    write_jsonl(one, [judgment("p1"), judgment("p2", "a")])
-    write_jsonl(two, [judgment("p2", "b")])
-    with pytest.raises(LimakitError, match="a second judgment"):
-        preferences([judgment("p2", "a"), judgment("p2", "b")])
-    with pytest.raises(LimakitError) as error:
-        show_comparison([one, two], None, as_json=False)
-    assert f"{one}, row 2" in str(error.value) and f"{two}, row 1" in str(error.value)
-
-
-def test_out_of_date_judgments_are_counted_with_a_warning(tmp_path, capsys):
-    from limakit.workspace import sha256_file, write_manifest
-
-    (tmp_path / "lima.toml").write_text("")
-    responses, path = tmp_path / "responses" / "lima.jsonl", tmp_path / "judgments" / "x.jsonl"
-    responses.parent.mkdir()
-    responses.write_text("as judged\n")
-    write_jsonl(path, [judgment()])
-    inputs = {"responses/lima.jsonl": sha256_file(responses)}
-    write_manifest(path.with_suffix(".manifest.json"), stage="judge", settings={}, inputs=inputs, outputs={})
-    for files, recipe in (([path], None), (None, tmp_path / "lima.toml")):
-        responses.write_text("as judged\n")
-        show_comparison(files, recipe, as_json=False)
-        assert capsys.readouterr().err == ""
-        responses.write_text("others\n")
-        show_comparison(files, recipe, as_json=False)
-        out, err = capsys.readouterr()
-        assert "judged other responses than those now in responses/lima.jsonl: run limakit judge" in err and "lima" in out
-
-
-def test_names_do_not_act_on_the_terminal(tmp_path, capsys):
-    path = tmp_path / "x.jsonl"
-    name = "\x1b]0;owned\x07\u202e\x9b31m"
-    write_jsonl(path, [judgment(a=name, b=f"b{name}", judge=name, rubric=name)])
-    for as_json in (False, True):
-        show_comparison([path], None, as_json=as_json)
-        out = capsys.readouterr().out
-        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(out)
-    assert json.loads(out)[0]["a"] == name
 
 
 def test_groups_apart():
@@ -152,35 +103,58 @@ def test_pandalm(shared):
         assert p.order_agreement is None
 
 
-def test_table_and_json_outside_a_workspace(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
-    path = tmp_path / "mine.jsonl"
-    write_jsonl(
-        path, [judgment(f"p{i}", "a", judge="[red]judge[/red]") for i in range(20)] + [judgment("p21", None, judge="[red]judge[/red]")]
-    )
-    show_comparison([path, path], None, as_json=True)
-    [found] = json.loads(capsys.readouterr().out)
-    assert (found["a"], found["prompts"], found["judgments"], found["invalid"]) == ("lima", 20, 21, 1)
-    assert found["win"]["value"] == 1
-    show_comparison([path], None, as_json=False)
-    out = capsys.readouterr().out
-    assert "100 [83–100]" in out
-    assert "1 of 21" in out
-    assert "[red]judge[/red]" in out
+def test_win_or_tie_has_the_interval_of_its_own_shares():
+    rows = [judgment(f"p{i}", v) for i, v in enumerate(["a"] * 9 + ["tie"] * 5 + ["b"] * 8)]
+    [p] = preferences(rows)
+    own = cluster_bootstrap([[float(r.verdict != "b")] for r in sorted(rows, key=lambda r: r.prompt_id)], bounds=(0, 1))
+    assert (p.win_or_tie.value, p.win_or_tie.low, p.win_or_tie.high) == pytest.approx((own.value, own.low, own.high), abs=1e-6)
 
 
-def test_bad_files(tmp_path, limakit):
-    empty, cut = tmp_path / "empty.jsonl", tmp_path / "cut.jsonl"
-    empty.write_text("\n")
-    write_jsonl(cut, [judgment()])
-    cut.write_bytes(cut.read_bytes() + b'{"prompt_id": "p2", "a"')
-    for path, what in [(tmp_path / "no.jsonl", "no such file"), (empty, "no judgments"), (cut, "row 2")]:
-        with pytest.raises(LimakitError) as error:
-            show_comparison([path], None, as_json=False)
-        assert str(path) in str(error.value)
-        assert what in str(error.value)
-    assert limakit("compare", cwd=tmp_path, check=False).returncode == 2
-    (tmp_path / "lima.toml").write_text('name = "x"\n[model]\nbase = "b"\n')
-    done = limakit("compare", cwd=tmp_path, check=False)
-    assert done.returncode == 1
-    assert "no judgments yet" in done.stderr
+def test_a_prompt_has_one_vote_and_an_even_one_has_none():
+    """Ten judgments of one prompt are one prompt; verdicts that cancel, in either order, are dropped and said."""
+    rows = [judgment("p1", "a", sample=s) for s in range(10)]
+    rows += [judgment(p, v, first) for p in ("p2", "p3") for v, first in (("a", "a"), ("b", "b"))]
+    rows += [judgment("p4", "b"), judgment("p4", "b", "b"), judgment("p4", "a", sample=1), judgment("p5", "tie")]
+    [p] = preferences(rows)
+    assert p.signs == SignTest(above=1, below=1, even=3, p=1.0)
+
+
+def test_several_baselines_are_several_tests():
+    """p by Holm over the pairs of one judge and rubric; another judge's pairs are another family."""
+    wins = {"b1": 12, "b2": 14, "b3": 18}
+    rows = [judgment(f"p{i}", "a" if i < n else "b", b=b) for b, n in wins.items() for i in range(20)]
+    found = {p.b: p for p in preferences([*rows, *(judgment(f"p{i}", "a", judge="k") for i in range(6))]) if p.judge == "j"}
+    raw = {b: p.signs.p for b, p in found.items()}
+    assert found["b3"].signs_holm == pytest.approx(3 * raw["b3"])
+    assert found["b2"].signs_holm == pytest.approx(2 * raw["b2"])
+    assert found["b1"].signs_holm == pytest.approx(max(raw["b1"], 2 * raw["b2"]))
+    assert all(p.flips == pytest.approx(p.signs.p, abs=0.01) for p in found.values())  # one judgment a prompt: the same test
+    [other] = [p for p in preferences([*rows, *(judgment(f"p{i}", "a", judge="k") for i in range(6))]) if p.judge == "k"]
+    assert other.signs_holm == other.signs.p == pytest.approx(2 / 2**6)
+
+
+def test_net_covers():
+    """25 prompts that differ in how often the model wins, both orders and 3 draws: the interval of wins minus losses holds the truth."""
+    random = np.random.default_rng(0)
+    trials, hits = 300, 0
+    for trial in range(trials):
+        chance = random.beta(2.4, 1.6, 25)  # of a win among decided ones: .6 on average; a quarter are ties, so net is .15
+        rows = []
+        for i in range(25):
+            drawn = random.choice(["tie", "a", "b"], 6, p=(0.25, 0.75 * chance[i], 0.75 * (1 - chance[i])))
+            rows.append([{"a": 1.0, "tie": 0.0, "b": -1.0}[v] for v in drawn])
+        e = cluster_bootstrap(rows, bounds=(-1, 1), seed=trial, resamples=1000)
+        hits += e.low <= 0.15 <= e.high
+    assert hits / trials >= 0.93
+
+
+def test_points():
+    from limakit.analyze.intervals import Estimate
+
+    assert [points(e) for e in (None, Estimate(0.274, 0.18, 0.36), Estimate(-0.004, -0.2, 0.001))] == ["-", "+27 [18,36]", "0 [-20,0]"]
+
+
+def test_a_judgment_twice_is_refused():
+    with pytest.raises(LimakitError, match="a second judgment"):
+        preferences([judgment("p2", "a"), judgment("p2", "b")])
+    assert preferences([judgment("p2", "a"), judgment("p2", "b", turn=1)])[0].prompts == 1
