@@ -2,7 +2,7 @@
 
 import pytest
 
-from limakit.analyze.grades import by_tag, by_turn, in_order, lost_thread, show_grades, summarise
+from limakit.analyze.grades import by_tag, by_turn, in_order, lost_thread, show_grades, show_turns, summarise
 from limakit.analyze.proportion import wilson
 from limakit.errors import LimakitError
 from limakit.records import Grade
@@ -114,7 +114,9 @@ def test_samples_and_draws_of_a_turn_are_one_piece_of_evidence():
 
 
 def test_words_are_shown_as_shares(capsys):
-    show_grades(summarise(dialogues(["eep", "ff", "e"])))
+    rows = dialogues(["eep", "ff", "e"])
+    show_grades(summarise(rows))
+    show_turns(by_turn(rows))
     shown = capsys.readouterr().out
-    assert "percent of turns" in shown and "by dialogue" in shown and "dialogues" in shown
+    assert "percent of turns" in shown and "by dialogue" in shown and "dialogues" in shown and "Turn by turn, lima" in shown
     assert max(map(len, shown.split("\n"))) <= 80

@@ -13,7 +13,7 @@ from ..progress import escape_json, say, visible
 from ..records import Grade, Judgment, Response, read_jsonl
 from ..workspace import name_for_file
 from .differences import GradeDifference, differences, show_differences
-from .grades import GradeSummary, by_turn, show_grades, summarise
+from .grades import GradeSummary, by_turn, show_grades, show_turns, summarise
 from .length import Answer, LengthEffect, length_effects, show_lengths
 from .position import Position, positions, show_positions
 from .preference import Preference, preferences, show_preferences
@@ -150,8 +150,7 @@ def _show(found: Comparison) -> None:
         say("")
     if found.grades:
         show_grades(found.grades)
-    for turn, grades in found.turns.items():
-        show_grades(grades, what=f"Turn {turn + 1} alone")
+    show_turns(found.turns)
     if found.differences:
         say("")
         show_differences(found.differences)

@@ -120,16 +120,17 @@ def spread(clusters: Sequence[Sequence[float]]) -> float | None:
 
 
 def show_differences(found: Sequence[GradeDifference]) -> None:
-    """A table a judge, rubric and what is differenced; p as it is and as adjusted for all pairs of the table."""
-    for judge, rubric, what in dict.fromkeys((d.judge, d.rubric, d.what) for d in found):
-        rows = [d for d in found if (d.judge, d.rubric, d.what) == (judge, rubric, what)]
-        shares = what != "mean"
-        of = f"the share of {visible(what)}, percent points" if shares else "the mean grade"
-        title = f"Differences in {of}, on the prompts that both have [95 % interval]"
-        title += f"\nrubric {visible(rubric)}, judge {visible(judge)}; p by sign flips of prompts, and adjusted for all rows (Holm)"
+    """A table a judge and rubric: means in points, shares in percent points; p as it is, and adjusted for all pairs of the same kind."""
+    for judge, rubric in dict.fromkeys((d.judge, d.rubric) for d in found):
+        rows = [d for d in found if (d.judge, d.rubric) == (judge, rubric)]
+        title = "Differences of grades, on prompts that both have [95 % interval]"
+        title += f"\njudge {visible(judge)}, rubric {visible(rubric)}"
+        title += "\np: sign flips of prompts; Holm: for all pairs of models"
         body = []
         for d in rows:
-            factor, digits = (100, 0) if shares else (1, 2)
-            value, low, high = (f"{factor * x:+.{digits}f}" for x in (d.difference.value, d.difference.low, d.difference.high))
-            body.append([f"{d.a} over {d.b}", d.prompts, f"{value} [{low} to {high}]", shown_p(d.p), shown_p(d.adjusted)])
-        show_table(title, ["", "n", "difference", "p", "adjusted"], body)
+            factor, digits, unit = (1, 2, "") if d.what == "mean" else (100, 0, " %")
+            value, low, high = (
+                f"{round(factor * x, digits) + 0.0:+.{digits}f}" for x in (d.difference.value, d.difference.low, d.difference.high)
+            )
+            body.append([f"{d.a} over {d.b}", d.what + unit, d.prompts, f"{value} [{low} to {high}]", shown_p(d.p), shown_p(d.adjusted)])
+        show_table(title, ["", "in", "n", "difference", "p", "Holm"], body)

@@ -181,29 +181,33 @@ def in_order(values: Iterable[str]) -> list[str]:
     return sorted(set(values), key=place)
 
 
-def show_grades(found: Sequence[GradeSummary], *, what: str = "Grades") -> None:
+def show_grades(found: Sequence[GradeSummary]) -> None:
     """A table a rubric: model, mean with its interval or, where grades are words, the share of each; counts; invalid."""
     for rubric in dict.fromkeys(g.rubric for g in found):
-        _show([g for g in found if g.rubric == rubric], what)
+        _show([(g.model, g) for g in found if g.rubric == rubric], "Grades", "model")
 
 
-def _show(found: Sequence[GradeSummary], what: str) -> None:
-    judges = {g.judge for g in found}
-    dialogues = any(g.turns > g.prompts for g in found)
-    over = "turns" if dialogues else "prompts"
-    numbers = any(g.mean for g in found)
-    values = list(dict.fromkeys(value for g in found for value in g.shares))
-    title = (
-        f"{what}: mean over {over} [95 % interval{', by dialogue' if dialogues else ''}]"
-        if numbers
-        else f"{what}: percent of {over} [95 % interval{', by dialogue' if dialogues else ''}]"
-    )
-    title += f"\nrubric {visible(found[0].rubric)}" + (f", judge {visible(min(judges))}" if len(judges) == 1 else "")
-    columns = ["model", *(["judge"] if len(judges) > 1 else []), *(["dialogues"] if dialogues else []), "n"]
+def show_turns(found: Mapping[int, Sequence[GradeSummary]]) -> None:
+    """`by_turn` as a table a model and rubric: a row a turn."""
+    names = dict.fromkeys((g.rubric, g.model) for turn in found.values() for g in turn)
+    for rubric, model in names:
+        rows = [(f"{turn + 1}", g) for turn, of in sorted(found.items()) for g in of if (g.rubric, g.model) == (rubric, model)]
+        _show(rows, f"Turn by turn, {visible(model)}", "turn")
+
+
+def _show(found: Sequence[tuple[str, GradeSummary]], what: str, first: str) -> None:
+    judges = {g.judge for _, g in found}
+    dialogues = any(g.turns > g.prompts for _, g in found)
+    numbers = any(g.mean for _, g in found)
+    values = list(dict.fromkeys(value for _, g in found for value in g.shares))
+    kind = f"{'mean over' if numbers else 'percent of'} {'turns' if dialogues else 'prompts'}"
+    title = f"{what}: {kind} [95 % interval{', by dialogue' if dialogues else ''}]"
+    title += f"\n{f'judge {visible(min(judges))}, ' if len(judges) == 1 else ''}rubric {visible(found[0][1].rubric)}"
+    columns = [first, *(["judge"] if len(judges) > 1 else []), *(["dialogues"] if dialogues else []), "n"]
     columns += ["mean", "grades"] if numbers else values
     rows = []
-    for g in found:
-        row = [g.model, *([g.judge] if len(judges) > 1 else []), *([g.prompts] if dialogues else []), g.turns]
+    for name, g in found:
+        row = [name, *([g.judge] if len(judges) > 1 else []), *([g.prompts] if dialogues else []), g.turns]
         if numbers:
             counts = ", ".join(f"{value}: {n}" for value, n in g.counts.items()) or "-"
             row += [f"{g.mean.value:.2f} [{g.mean.low:.2f}–{g.mean.high:.2f}]" if g.mean else "-", counts]
