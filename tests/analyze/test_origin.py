@@ -119,3 +119,19 @@ def test_a_choice_taken_back_is_told_too_and_other_names_are_left_alone(chosen):
         settings = {"model": "runs/mine/epochs/02", "name": name}
         write_json(chosen / "responses/mine.manifest.json", manifest | {"settings": settings, "inputs": inputs})
         assert why(chosen, "responses/mine.jsonl") == says
+
+
+def test_an_imported_file_that_changed_is_named_with_the_command_that_takes_it_again(root):
+    (root / "their file.jsonl").write_text("{}\n")
+    inputs = {name: sha256_file(root / name) for name in ("data/test.jsonl", "their file.jsonl")}
+    (root / "responses/theirs.jsonl").write_text("rows\n")
+    write_manifest(
+        root / "responses/theirs.manifest.json", stage="generate", settings={"imported": "their file.jsonl", "name": "theirs"},
+        inputs=inputs, outputs={},
+    )  # fmt: skip
+    assert why(root, "responses/theirs.jsonl") is None
+    (root / "their file.jsonl").write_text("other\n")
+    expected = (
+        "made from other responses than those now in their file.jsonl: run limakit generate --import 'their file.jsonl' --name theirs"
+    )
+    assert why(root, "responses/theirs.jsonl") == expected

@@ -7,6 +7,7 @@ another tool) and is taken as it is.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,13 @@ class Present:
         if origin is None:
             return None
         if changed := self._changed(origin):
-            return f"{_say(origin.stage, changed)}: run limakit {origin.stage}"
+            return f"{_say(origin, changed)}: run limakit {_again(origin)}"
         if other := self._other_epoch(origin):
             return f"{other}: run limakit generate"
         for name in origin.inputs:
             made = read_origin(self.root / name) if name.endswith(".jsonl") else None
             if made and (changed := self._changed(made)):
-                return f"made from {name}, which was {_say(made.stage, changed)}: run limakit {made.stage}, then limakit {origin.stage}"
+                return f"made from {name}, which was {_say(made, changed)}: run limakit {_again(made)}, then limakit {origin.stage}"
             if made and (other := self._other_epoch(made)):
                 return f"made from {name}, which was {other}: run limakit generate, then limakit {origin.stage}"
         return None
@@ -104,17 +105,27 @@ class Present:
         return None
 
 
-def _say(stage: str, changed: list[str]) -> str:
+def _again(origin: Origin) -> str:
+    """The command that makes such a file."""
+    name = shlex.quote(str(origin.settings.get("name", "")))
+    if "imported" in origin.settings:
+        return f"generate --import {shlex.quote(str(origin.settings['imported']))} --name {name}"
+    return f"generate --baseline {name}" if "base_url" in origin.settings and origin.stage == "generate" else origin.stage
+
+
+def _say(origin: Origin, changed: list[str]) -> str:
     responses = [name for name in changed if name.startswith("responses/")]
-    prompts = [name for name in changed if name.endswith(".jsonl") and name not in responses]
-    folders = list(dict.fromkeys(str(Path(name).parent) for name in changed if not name.endswith(".jsonl")))
+    imported = [name for name in changed if name == origin.settings.get("imported")]
+    others = [name for name in changed if name not in responses + imported]
+    prompts = [name for name in others if name.endswith(".jsonl")]
+    folders = list(dict.fromkeys(str(Path(name).parent) for name in others if name not in prompts))
     parts = [
         f"{what} now in {' and '.join(names)}"
         for what, names in (
-            ("other responses than those", responses),
+            ("other responses than those", responses + imported),
             ("other prompts than those", prompts),
             ("another checkpoint than that", folders),
         )
         if names
     ]
-    return f"{'judged' if stage == 'judge' else 'made from'} {', '.join(parts)}"
+    return f"{'judged' if origin.stage == 'judge' else 'made from'} {', '.join(parts)}"

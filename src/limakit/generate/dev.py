@@ -238,7 +238,7 @@ def _answer(epoch: Epoch, rows: Sequence[Row], recipe: Recipe, name: str) -> lis
     with Progress(f"dev, epoch {epoch.number}", len(rows), "responses") as bar:
         decoded = decode(
             epoch.model, rows, stop_ids=stops, max_tokens=sampling.max_tokens, batch=spec.batch, stream=Stream(recipe.seed, name),
-            sampling=Sampling(sampling.temperature, sampling.top_p, sampling.repetition_penalty),
+            sampling=Sampling(sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.penalise_prompt),
         )  # fmt: skip
         for row in decoded:
             found.append(as_response(row, name, recipe.seed, form, stops))
@@ -250,7 +250,7 @@ def sampled(recipe: Recipe) -> Sampled:
     """How a recipe has dev prompts answered."""
     spec = recipe.generate
     return Sampled(
-        temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty,
+        temperature=spec.temperature, top_p=spec.top_p, repetition_penalty=spec.repetition_penalty, penalise_prompt=spec.penalise_prompt,
         max_tokens=recipe.dev.max_tokens or spec.max_tokens,
     )  # fmt: skip
 

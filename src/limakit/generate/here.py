@@ -40,11 +40,14 @@ class Here:
         full = [(prompt_id, size) for prompt_id, size in sizes if self.context is not None and size >= self.context]
         if full:
             others = f", and {len(full) - 1} more prompts" if len(full) > 1 else ""
+            examples = ", with the examples before it," if self.form.kind == "urial" else ""
             raise LimakitError(
-                f"prompt {full[0][0]!r} has {full[0][1]} tokens, and the model's context holds {self.context}: no room for a response{others}",
+                f"prompt {full[0][0]!r}{examples} has {full[0][1]} tokens, and the model's context holds {self.context}: "
+                f"no room for a response{others}",
                 where=path,
-                remedy="shorten it or take it out, or use a model with a longer context",
-            )
+                remedy='use a model with a longer context, or prompting = "plain"' if examples
+                else "shorten it or take it out, or use a model with a longer context",
+            )  # fmt: skip
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Response]:
         """A response to each question, in the order in which they end. Where a dialogue has filled the model's context, the response is empty

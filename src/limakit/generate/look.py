@@ -26,6 +26,7 @@ class Sampled(Record):
     top_p: float
     repetition_penalty: float
     max_tokens: int
+    penalise_prompt: bool = False
 
 
 def prompt_hash(prompt: Prompt) -> str:
