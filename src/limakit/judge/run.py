@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..analyze.grades import show_grades, summarise
 from ..analyze.origin import Present
+from ..analyze.position import positions, show_positions
 from ..analyze.preference import preferences, show_preferences
 from ..errors import UsageError
 from ..progress import say, visible, warn
@@ -108,6 +109,8 @@ def _show(workspace: Workspace, sheets: list[Sheet]) -> None:
     rows = [row for found in written.values() for row in found]
     if judgments := [row for row in rows if isinstance(row, Judgment)]:
         show_preferences(preferences(judgments))
+        if found := positions(judgments):
+            show_positions(found)
     for scale in dict.fromkeys(sheet.rubric.values for sheet in sheets if sheet.items[0].b is None):
         grades = [row for sheet in sheets if sheet.rubric.values == scale for row in written[sheet.path] if isinstance(row, Grade)]
         show_grades(summarise(grades, scale=scale))
