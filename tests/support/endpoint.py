@@ -33,16 +33,28 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """`body` replaces the completion; `cut` closes the connection in the middle of it."""
+    """`body` replaces the completion; `cut` closes the connection in the middle of it. `usage`: tokens of the request and of the answer."""
 
     text: str | None = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     refusal: str | None = None
-    finish: str = "stop"
+    finish: str | None = "stop"
+    usage: tuple[int, int] | None = (1, 1)
+    model: str | None = None  # who answers, if not who was asked
     delay_s: float = 0.0
     cut: bool = False
+
+
+def refuses(name: str, status: int = 400, how: str = "param") -> Reply:
+    """A server that refuses a field of the request, in one of the ways servers do."""
+    body: dict = {
+        "param": {"error": {"message": f"Unsupported parameter: '{name}'.", "type": "invalid_request_error", "param": name}},
+        "loc": {"detail": [{"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted", "input": 1}]},
+        "words": {"detail": f"Unexpected fields in the request: {{'{name}'}}"},
+    }[how]
+    return Reply(status=status, body=json.dumps(body).encode())
 
 
 def part(message: str, name: str) -> str:
@@ -62,10 +74,14 @@ def longer(request: Request) -> str:
 
 
 class Endpoint:
-    """`url` is the base_url; `requests` all that came; `answered` counts, by message, the whole replies with status 200."""
+    """`url` is the base_url; `requests` all that came; `answered` counts, by message, the whole replies with status 200.
 
-    def __init__(self, respond: Callable[[Request], Reply | str] = longer, certificate: Path | None = None):
+    `owned_by` is what it says of its models, None for a server that lists none.
+    """
+
+    def __init__(self, respond: Callable[[Request], Reply | str] = longer, certificate: Path | None = None, owned_by: str | None = None):
         self.respond = respond
+        self.owned_by = owned_by
         self.certificate = certificate  # a PEM file with key and certificate: https
         self.requests: list[Request] = []
         self.answered: Counter[str] = Counter()
@@ -80,9 +96,17 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                listed = {"object": "list", "data": [{"id": "j", "object": "model", "owned_by": endpoint.owned_by}]}
+                body = json.dumps(listed).encode() if endpoint.owned_by and self.path == "/v1/models" else b"{}"
+                self.send_response(200 if len(body) > 2 else 404)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                message = body["messages"][-1]["content"]
+                message = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
                 with endpoint._lock:
                     headers = {key.lower(): value for key, value in self.headers.items()}
                     request = Request(message, endpoint._seen[message], len(endpoint.requests), body, headers, self.path)
@@ -102,11 +126,18 @@ class Endpoint:
             def send(self, reply: Reply, request: Request) -> None:
                 time.sleep(reply.delay_s)
                 message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+                said = {"message": message} if "messages" in request.body else {"text": reply.text}
                 completion = {
-                    "id": f"chatcmpl-{request.n}", "object": "chat.completion", "created": 0, "model": request.body["model"],
-                    "choices": [{"index": 0, "message": message, "finish_reason": reply.finish, "logprobs": None}],
-                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+                    "id": f"chatcmpl-{request.n}", "object": "chat.completion", "created": 0, "model": reply.model or request.body["model"],
+                    "choices": [{"index": 0, "finish_reason": reply.finish, "logprobs": None} | said],
                 }  # fmt: skip
+                if reply.usage:
+                    tokens_in, tokens_out = reply.usage
+                    completion["usage"] = {
+                        "prompt_tokens": tokens_in,
+                        "completion_tokens": tokens_out,
+                        "total_tokens": tokens_in + tokens_out,
+                    }
                 failed = {"error": {"message": "as the test told", "type": "test", "code": None}}
                 body = reply.body if reply.body is not None else json.dumps(completion if reply.status == 200 else failed).encode()
                 self.send_response(reply.status)

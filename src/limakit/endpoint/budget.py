@@ -28,6 +28,11 @@ def most_it_costs(request: Request, spec: EndpointSpec) -> float:
     return cost(*most_tokens(request), spec)
 
 
+def money(amount: float) -> str:
+    """Two decimals, or for less than one two digits that say something."""
+    return f"{amount:.2f}" if amount >= 1 or amount == 0 else f"{amount:.2g}"
+
+
 class CapReached(LimakitError):
     """The next request could exceed max_cost. Those on their way are paid for and may still be answered."""
 
@@ -58,9 +63,9 @@ class Account:
         most = cost(sum(n for n, _ in bounds), sum(n for _, n in bounds), self.spec)
         cap = self.spec.max_cost
         if bounds and cap is not None and (spent := self.spent) + most > cap:
-            before = f" on top of the {spent:.2f} that were spent before," if spent else ","
+            before = f" on top of the {money(spent)} that were spent before," if spent else ","
             raise UsageError(
-                f"could cost up to {most:.2f}{before} more than max_cost = {cap:.2f}; nothing was sent",
+                f"could cost up to {money(most)}{before} more than max_cost = {money(cap)}; nothing was sent",
                 where=f"{self.what}.max_cost",
                 remedy=f"raise it, lower max_tokens, or ask less ({len(bounds)} requests; "
                 "the bound takes each byte of a text for a token and each answer for max_tokens long)",
@@ -73,7 +78,7 @@ class Account:
         tokens_in += self._template
         if not self._change(tokens_in, tokens_out, capped=True):
             raise CapReached(
-                f"the next request could cost more than what is left of max_cost = {self.spec.max_cost:.2f}",
+                f"the next request could cost more than what is left of max_cost = {money(self.spec.max_cost or 0)}",
                 where=self.spec.base_url,
                 remedy=f"raise {self.what}.max_cost; answers that came are kept, and the same command goes on with what is still open",
             )
