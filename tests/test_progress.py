@@ -54,6 +54,17 @@ def test_nothing_in_a_cell_acts_on_the_terminal(capsys, monkeypatch):
     assert "title a␛" in out.splitlines()[0] and out.splitlines()[1].strip() == "second line"
 
 
+def test_a_table_too_wide_breaks_no_interval_and_the_first_column_gives_way(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [["crowd/somebody with quite a long name", 999, "94 [91–95]", ".86 [.81–.90]"], ["all", 999, "100 [99–100]", "-.02 [-.06–.03]"]]
+    progress.show_table("t", ["judges", "n", "exact", "kappa"], rows)
+    out = capsys.readouterr().out
+    assert all(cell in out for row in rows for word in row[2:] for cell in word.split()) and "somebody" in out
+    assert max(map(len, out.splitlines())) <= 60
+    monkeypatch.setenv("COLUMNS", "20")
+    progress.show_table("t", ["judges", "n", "exact", "kappa"], rows)  # nothing helps here; it is shown all the same
+
+
 @given(st.text())
 def test_visible_text_is_one_line_and_changes_nothing_else(text):
     seen = progress.visible(text)

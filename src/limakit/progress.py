@@ -164,9 +164,10 @@ def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int] | None:
     remains from left to right. So intervals break at their space and nowhere else. None where all fit, or not even that."""
     whole = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     words = [max(max(map(cell_len, cell.split()), default=1) for cell in column) for column in zip(*lines, strict=True)]
-    words[0] = min(words[0], room - sum(words[1:]))
-    if sum(whole) <= room or words[0] < _NARROWEST:
+    left = room - sum(words[1:])
+    if sum(whole) <= room or left < min(words[0], _NARROWEST):
         return None
+    words[0] = min(words[0], left)
     for i, wanted in enumerate(whole):
         words[i] += min(wanted - words[i], room - sum(words))
     return words

@@ -6,7 +6,6 @@ import pandalm
 import pytest
 
 from limakit.analyze.agree import agreements, show_agreement
-from limakit.analyze.results import read_results
 from limakit.errors import LimakitError
 from limakit.records import Asked, Grade, Judgment, write_jsonl
 
@@ -21,21 +20,15 @@ def grade(prompt="p1", value="4", judge="j", **more):
     return Grade(**about, status="ok" if value else "invalid", value=value)
 
 
-@pytest.fixture
-def agreed(tmp_path):
-    def run(*rows):
-        path = tmp_path / "rows.jsonl"
-        write_jsonl(path, rows)
-        return agreements(read_results([path], None))
-
-    return run
+def agreed(*rows):
+    return agreements([row for row in rows if isinstance(row, Judgment)], [row for row in rows if isinstance(row, Grade)], {})
 
 
-def by_name(agreed, *between):
-    return {(row.between, row.first, row.second): row.found for row in agreed.of(*between)}
+def by_name(found, *between):
+    return {(row.between, row.first, row.second): row.found for row in found.of(*between)}
 
 
-def test_groups_of_judges_as_the_paper_has_them(agreed):
+def test_groups_of_judges_as_the_paper_has_them():
     """Two of the crowd, two authors and a model on three prompts."""
     gpt = Asked(kind="endpoint", model="openai/gpt-4")
     said = {"crowd/ann": "aab", "crowd/bob": "aat", "author/x": "abb", "author/y": "aab"}
@@ -55,7 +48,7 @@ def test_groups_of_judges_as_the_paper_has_them(agreed):
     assert (everyone.judges, everyone.found.items) == (5, 3)
 
 
-def test_a_group_within_itself(agreed):
+def test_a_group_within_itself():
     rows = [judgment(f"p{i}", v, f"crowd/{n}") for n, said in enumerate(["aab", "aba", "abb"]) for i, v in enumerate(said)]
     rows += [judgment(f"p{i}", "a", "oracle") for i in range(3)]
     [found] = agreed(*rows)
@@ -64,7 +57,7 @@ def test_a_group_within_itself(agreed):
     assert groups["groups", "crowd", "crowd"]["exact"].estimate.value == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
 
 
-def test_rubrics_are_never_mixed(agreed):
+def test_rubrics_are_never_mixed():
     mine, pairwise = agreed(judgment(), judgment(judge="k", rubric="mine"))
     assert (mine.opinions.rubric, mine.rows) == ("mine", ())
     assert (pairwise.opinions.rubric, pairwise.rows) == ("pairwise", ())
@@ -72,7 +65,7 @@ def test_rubrics_are_never_mixed(agreed):
     assert [(len(one.rows), one.opinions.scale.values) for one in (helpful, safe)] == [(1, ("4",)), (1, ("safe",))]
 
 
-def test_orders_and_draws_of_one_judge(agreed):
+def test_orders_and_draws_of_one_judge():
     """Always the first one shown: its orders never agree, its draws always do."""
     rows = [judgment(f"p{i}", first, first=first, draw=n) for i in range(4) for first in "ab" for n in range(2)]
     [found] = agreed(*rows)
@@ -82,7 +75,7 @@ def test_orders_and_draws_of_one_judge(agreed):
     assert (itself["orders", "j", "j"].items, itself["orders", "j", "j"].prompts) == (8, 4)
 
 
-def test_pairs_of_models_apart(agreed):
+def test_pairs_of_models_apart():
     rows = [judgment(f"p{i}", "a", judge) for i in range(3) for judge in "jk"]
     rows += [judgment(f"p{i}", "a" if judge == "j" else "b", judge, b="other") for i in range(3) for judge in "jk"]
     [found] = agreed(*rows)
@@ -90,7 +83,7 @@ def test_pairs_of_models_apart(agreed):
     assert models == {"lima – base": 1, "lima – other": 0}
 
 
-def test_grades_by_distance(agreed):
+def test_grades_by_distance():
     rows = [grade(f"p{i}", str(value), "j") for i, value in enumerate([1, 2, 3, 4, 5, 6])]
     rows += [grade(f"p{i}", str(value), "k") for i, value in enumerate([2, 3, 4, 5, 6, 6])]
     [found] = agreed(*rows)

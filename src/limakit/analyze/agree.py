@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from ..errors import LimakitError
 from ..progress import escape_json, say, show_table, visible
+from ..records import Grade, Judgment
 from .agreement import Agreement, Codes, Measure, Scale, agreement
 from .opinions import Opinions, grade_opinions, judgment_opinions
 from .preference import percent
-from .results import Results, read_results
+from .results import read_results
 
 PAIRS_SHOWN = 28  # of 8 judges; JSON has all
 Between = Literal["everyone", "groups", "judges", "models", "orders", "draws"]
@@ -44,8 +45,10 @@ class Agreed:
         return [row for row in self.rows if row.between in between]
 
 
-def agreements(results: Results, *, seed: int = 0) -> list[Agreed]:
-    """One Agreed for each rubric that anybody used, judgments before grades.
+def agreements(
+    judgments: Sequence[Judgment], grades: Sequence[Grade], scales: Mapping[str, tuple[str, ...]], *, seed: int = 0
+) -> list[Agreed]:
+    """One Agreed for each rubric that anybody used, judgments before grades. `scales`: the grades there are, by rubric (`opinions.grade_opinions`).
 
     Rubrics are never mixed: another question may have another answer. Within one, items are (pair of models, or model; prompt, sample, turn), each
     judge has one opinion of each (`opinions.one_verdict`, `one_grade`), invalid rows are none, and figures are those of `agreement.agreement`.
@@ -53,9 +56,7 @@ def agreements(results: Results, *, seed: int = 0) -> list[Agreed]:
     Groups (`opinions.group_of`) are pooled: each item weighs the same, with all its pairs of one judge from either. They are left out where they say the
     same as two judges do. Raises LimakitError for two rows about the same, and a grade that is not on its scale.
     """
-    judgments = [row.record for row in results.judgments]
-    grades = [row.record for row in results.grades]
-    return [_agreed(one, seed) for one in (*judgment_opinions(judgments), *grade_opinions(grades, results.scales))]
+    return [_agreed(one, seed) for one in (*judgment_opinions(judgments), *grade_opinions(grades, scales))]
 
 
 def _agreed(opinions: Opinions, seed: int) -> Agreed:
@@ -100,7 +101,8 @@ def show_agreement(files: Sequence[Path] | None, recipe: Path | None, *, as_json
 
     Raises LimakitError as `read_results` does, and where there is nothing to compare: one judge, who was asked everything once.
     """
-    found = agreements(read_results(files, recipe))
+    results = read_results(files, recipe)
+    found = agreements([row.record for row in results.judgments], [row.record for row in results.grades], results.scales)
     if not any(one.rows for one in found):
         who = sorted({judge.name for one in found for judge in one.opinions.judges})
         what = f"only {visible(who[0])} has judged" if len(who) == 1 else "no item was judged by two judges under the same rubric"
@@ -167,8 +169,9 @@ def _cell(measure: Measure) -> str:
 
 
 def _short(value: float) -> str:
-    """.85, -.12, 1.00: two decimals, no leading zero."""
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+    """.85, -.12, 1.00: two decimals, no leading zero, and no minus before nothing."""
+    text = f"{value:.2f}"
+    return ".00" if text == "-0.00" else text.replace("0.", ".", 1) if abs(value) < 0.995 else text
 
 
 def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:

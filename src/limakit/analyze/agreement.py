@@ -67,7 +67,7 @@ def exact(table: Array) -> Array:
 
 
 def tie_discounted(table: Array, tie: int) -> Array:
-    """1 where both say the same, 0.5 where exactly one says tie, else 0; the mean over pairs (LIMA paper, section 4.2, "inter-annotator agreement")."""
+    """1 where both say the same, 0.5 where exactly one says tie, else 0; the mean over pairs (Zhou et al. 2023, LIMA, section 4.1, "Inter-annotator agreement")."""
     half = table[..., tie, :].sum(-1) + table[..., :, tie].sum(-1) - 2 * table[..., tie, tie]
     return exact(table) + 0.5 * _over(half, table.sum((-2, -1)))
 

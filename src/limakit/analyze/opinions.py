@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -127,7 +127,7 @@ def judgment_opinions(judgments: Sequence[Judgment]) -> list[Opinions]:
     return [_opinions("judgments", rubric, VERDICTS, by_rubric[rubric]) for rubric in sorted(by_rubric)]
 
 
-def grade_opinions(grades: Sequence[Grade], scales: dict[str, tuple[str, ...]]) -> list[Opinions]:
+def grade_opinions(grades: Sequence[Grade], scales: Mapping[str, tuple[str, ...]]) -> list[Opinions]:
     """One Opinions for each rubric, sorted. `scales`: the grades there are, worst to best, where that is known; else they are taken for ordered
     where they are numbers, or fail, pass, excellent.
 
