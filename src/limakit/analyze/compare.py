@@ -86,13 +86,14 @@ def _lengths(results: Results) -> tuple[dict[Answer, int], list[Judgment], list[
 
     WORKSPACE/judgments/x.jsonl is about WORKSPACE/responses/*.jsonl, unless its manifest says that they have changed since.
     """
-    stale = [f"{visible(str(path))}: the responses have changed since" for path in results.stale]
+    judged = {row.file for row in results.judgments}
+    stale = [f"{visible(str(path))}: the responses have changed since" for path in results.stale if path in judged]
     rows = [row for row in results.judgments if row.file not in results.stale]
     folders = {row.file.absolute().parent.parent / "responses" for row in rows}
     if len(folders) > 1:
         return {}, [], [*stale, "the judgments come from more than one workspace"]
     if not folders:
-        return {}, [], stale if results.judgments else []
+        return {}, [], stale
     [folder] = folders
     if not folder.is_dir():
         return {}, [], [*stale, f"there are no responses in {visible(str(folder))}"]
