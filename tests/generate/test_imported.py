@@ -166,6 +166,10 @@ def test_done_is_done_until_the_file_changes(tmp_path, capsys):
     assert read_jsonl(workspace.responses / "theirs.jsonl", Response)[0].text == "B"
     with pytest.raises(LimakitError, match="no such file"):
         import_responses(workspace, RECIPE, tmp_path / "none.jsonl", "theirs")
+    # nor is what a model said here written over
+    (workspace.responses / "theirs.manifest.json").write_text('{"settings": {"model": "runs/x/final"}}')
+    with pytest.raises(LimakitError, match=r"responses/theirs.jsonl: holds responses that theirs gave here"):
+        take(workspace, [{"prompt_id": "p1", "output": "C"}])
     with pytest.raises(UsageError, match="cannot be a file name"):
         import_responses(workspace, RECIPE, tmp_path / "theirs.jsonl", "../x\n")
 

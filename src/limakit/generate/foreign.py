@@ -98,7 +98,7 @@ def _csv_values(path: Path) -> Iterator[tuple[str, Any]]:
     limit = csv.field_size_limit(len(text) + 1)
     try:
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = next(rows, [])
+        header = [cell.strip() for cell in next(rows, [])]
         for row, cells in enumerate(rows, start=2):
             where = f"{path}, row {row}"
             if cells and len(cells) != len(header):

@@ -6,6 +6,7 @@ unless the file is of our own records.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ def import_responses(workspace: Workspace, recipe: Recipe, file: Path, name: str
     named, and the rest is taken. `file` is relative to the current folder.
 
     Raises LimakitError, with nothing written, for a row that cannot be read, two different responses to one prompt and sample, an id whose prompt
-    has another text, a text that several prompts have, and a file that answers none of the prompts.
+    has another text, a text that several prompts have, a file that answers none of the prompts, and a name under which a model answered here.
     """
     name_for_file(name)
     prompts = read_prompts(workspace, recipe.generate.prompts)
@@ -45,10 +46,22 @@ def import_responses(workspace: Workspace, recipe: Recipe, file: Path, name: str
         if is_done(job.manifest, settings=job.settings, inputs=inputs):
             say(f"{workspace.relative(job.path)} is there, and nothing it was made from has changed")
             return [job.path, job.manifest]
+        _refuse_others(job)
         found = _match(read_foreign(file), prompts, name, file)
         order = {prompt.id: place for place, prompt in enumerate(prompts)}
         write(job, [found[key] for key in sorted(found, key=lambda key: (order[key[0]], *key[1:]))])
     return [job.path, job.manifest]
+
+
+def _refuse_others(job: Job) -> None:
+    """What a model took hours for is not written over: by its manifest it was not imported."""
+    try:
+        settings = dict(json.loads(job.manifest.read_bytes())["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if "imported" not in settings:
+        remedy = "choose another name, or remove that file and its manifest"
+        raise LimakitError(f"holds responses that {job.name} gave here", where=job.workspace.relative(job.path), remedy=remedy)
 
 
 @dataclass
