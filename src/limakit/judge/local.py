@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..endpoint.reply import PROBLEMS, Answer
 from ..errors import UsageError
 from ..recipe import JudgeSpec, Recipe
+from ..records import Turn
 from ..workspace import Workspace, sha256_json
 
 if TYPE_CHECKING:
+    from ..generate.form import Form
     from .ask import Question
 
 FULL = "the question leaves no room in the model's context"
@@ -30,10 +32,11 @@ class LocalJudge:
 
     judge: JudgeSpec
     recipe: Recipe
-    root: Path
-    load: dict[str, Any]
+    load: dict[str, Any]  # where and how model/load.py finds it
+    form: Form  # how it is asked
     files: dict[str, str]
-    _loaded: tuple[Any, Any, int | None] | None = field(default=None, repr=False)
+    context: int | None  # tokens that a question and its answer may have
+    _model: Any = field(default=None, repr=False)
 
     @property
     def identity(self) -> str:
@@ -47,23 +50,25 @@ class LocalJudge:
         """
         from ..generate.local import Row, Stream, decode
         from ..generate.sampling import Sampling
-        from ..records import Turn
+        from ..model.load import load_causal_lm, pick_device
 
         if not questions:
             return
-        model, form, context = self._model()
+        if self._model is None:
+            self._model = load_causal_lm(self.judge.model, **self.load, device=pick_device(self.recipe.generate.device))
+        form = self.form
         rows, places = [], {}
         for place, key, question in questions:
             ids = form.encode([Turn(role="user", text=question.message)])
-            room = None if context is None else context - len(ids)
+            room = None if self.context is None else self.context - len(ids)
             if room is not None and room <= 0:
                 yield place, Answer("", FULL, finish="length", tokens_in=len(ids), tokens_out=0, date=_now())
                 continue
             rows.append(Row(key, question.draw, ids, room))
             places[key] = place
-        stops = form.stop_ids(model)
+        stops = form.stop_ids(self._model)
         decoded = decode(
-            model, rows, stop_ids=stops, max_tokens=self.judge.max_tokens, batch=self.recipe.generate.batch,
+            self._model, rows, stop_ids=stops, max_tokens=self.judge.max_tokens, batch=self.recipe.generate.batch,
             sampling=Sampling(self.judge.temperature, 1.0, 1.0), stream=Stream(self.recipe.seed, self.judge.model),
         )  # fmt: skip
         began = time.monotonic()
@@ -76,24 +81,14 @@ class LocalJudge:
             )  # fmt: skip
             began = time.monotonic()
 
-    def _model(self) -> tuple[Any, Any, int | None]:
-        """(model, form, context)."""
-        if self._loaded is None:
-            from ..generate.form import form_of
-            from ..generate.here import context_of
-            from ..model.load import load_causal_lm, load_config, load_tokenizer, pick_device
-
-            name = self.judge.model
-            form = form_of(load_tokenizer(name, **self.load), "chat")
-            context = context_of(self.judge.called, load_config(name, **self.load))
-            self._loaded = load_causal_lm(name, **self.load, device=pick_device(self.recipe.generate.device)), form, context
-        return self._loaded
-
 
 def local_judge(judge: JudgeSpec, recipe: Recipe, workspace: Workspace, *, what: str) -> LocalJudge:
-    """The judge of a recipe's section `what`. Raises UsageError where it names no model, LimakitError for one that is not there."""
+    """The judge of a recipe's section `what`. Raises UsageError where it names no model, or one that does not chat, LimakitError for one that is
+    not there."""
+    from ..generate.form import form_of
+    from ..generate.here import context_of
     from ..model.fingerprint import fingerprint
-    from ..model.load import load_config, locate
+    from ..model.load import load_config, load_tokenizer, locate
 
     if not judge.model:
         raise UsageError("no model named", where=f"{what}.model", remedy="name a folder or hub id of a model that chats")
@@ -103,8 +98,13 @@ def local_judge(judge: JudgeSpec, recipe: Recipe, workspace: Workspace, *, what:
     load["trust_remote_code"] = base and recipe.model.trust_remote_code
     folder = locate(judge.model, workspace.root)
     shown = workspace.relative(Path(folder)) if Path(folder).is_dir() else judge.model
-    files = fingerprint(folder, load_config(judge.model, **load))
-    return LocalJudge(judge, recipe, workspace.root, load, {f"{shown}/{name}": digest for name, digest in files.items()})
+    config = load_config(judge.model, **load)
+    form = form_of(load_tokenizer(judge.model, **load), "auto")
+    if form.kind not in ("chat", "template"):
+        remedy = "name one that follows instructions, with a chat template"
+        raise UsageError(f"{shown} has no chat format, so it cannot be asked to judge", where=f"{what}.model", remedy=remedy)
+    files = {f"{shown}/{name}": digest for name, digest in fingerprint(folder, config).items()}
+    return LocalJudge(judge, recipe, load, form, files, context_of(judge.called, config))
 
 
 def _now() -> str:
