@@ -5,7 +5,16 @@ from collections import Counter
 import pytest
 import tiny
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from limakit.errors import LimakitError
 from limakit.generate import local
@@ -18,9 +27,10 @@ PAPER = Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.2)
 GREEDY = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "mistral"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "mistral", "gemma3"])
 def model(request):
-    """Tiny random models: rotary, learnt positions, and a sliding window shorter than the texts. Logits are spread, so texts vary."""
+    """Tiny random models: rotary with grouped heads, learnt positions, and sliding windows shorter than the texts in all layers or in some. Logits
+    are spread, so texts vary."""
     torch.manual_seed(0)
     if request.param == "gpt2":
         config = GPT2Config(vocab_size=VOCAB, n_positions=96, n_embd=48, n_layer=3, n_head=4, eos_token_id=EOS, bos_token_id=1)
@@ -28,11 +38,13 @@ def model(request):
     else:
         shape = {"vocab_size": VOCAB, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
                  "num_key_value_heads": 2, "max_position_embeddings": 96, "eos_token_id": EOS}  # fmt: skip
-        built = (
-            LlamaForCausalLM(LlamaConfig(**shape))
-            if request.param == "llama"
-            else MistralForCausalLM(MistralConfig(**shape, sliding_window=8))
-        )
+        if request.param == "llama":
+            built = LlamaForCausalLM(LlamaConfig(**shape))
+        elif request.param == "mistral":
+            built = MistralForCausalLM(MistralConfig(**shape, sliding_window=8))
+        else:
+            layers = ["sliding_attention", "full_attention", "sliding_attention"]
+            built = Gemma3ForCausalLM(Gemma3TextConfig(**shape, head_dim=12, sliding_window=8, layer_types=layers))
     with torch.no_grad():
         for weight in built.parameters():
             if weight.dim() > 1:
@@ -45,10 +57,16 @@ def prompts(n):
     return {f"p{i}": torch.randint(3, VOCAB, (1 + 5 * i % 23,), generator=generator).tolist() for i in range(n)}
 
 
-def run(model, found, *, batch, sampling=PAPER, stops=(EOS,), max_tokens=25, context=None, seed=7, samples=1):
-    rows = [Row(p, s, ids, None if context is None else context - len(ids)) for p, ids in found.items() for s in range(samples)]
-    stream = Stream(seed, "lima")
-    done = list(decode(model, rows, stop_ids=frozenset(stops), max_tokens=max_tokens, sampling=sampling, stream=stream, batch=batch))
+def run(
+    model, found, *, batch, sampling=PAPER, stops=(EOS,), ends=None, max_tokens=25, context=None, seed=7, samples=1, turn=0, on_step=None
+):  # fmt: skip
+    rows = [Row(p, s, ids, None if context is None else context - len(ids), turn) for p, ids in found.items() for s in range(samples)]
+    done = list(
+        decode(
+            model, rows, stop_ids=frozenset(stops), ends=ends, max_tokens=max_tokens, sampling=sampling, stream=Stream(seed, "lima"),
+            batch=batch, on_step=on_step or (lambda tokens: None),
+        )
+    )  # fmt: skip
     assert len(done) == len(rows)
     return {(row.prompt_id, row.sample): (row.generated, row.finish) for row in done}
 
@@ -63,6 +81,72 @@ def test_a_response_does_not_depend_on_its_batch(model):
     assert run(model, dict(reversed(found.items())), batch=5) == whole
     few = dict(list(found.items())[10:13])
     assert run(model, few, batch=32) == {key: value for key, value in whole.items() if key[0] in few}
+
+
+def test_the_batch_is_full_until_no_prompt_waits(model):
+    """Rows that have ended make room: fewer steps than three batches one after the other, each as long as its longest row."""
+    found, steps = prompts(48), []
+    whole = run(model, found, batch=16, stops=range(8), max_tokens=60, on_step=steps.append)
+    assert sum(steps) == sum(len(ids) for ids, _ in whole.values())
+    ordered = sorted(found, key=lambda p: (len(found[p]), p))
+    apart = [max(len(whole[p, 0][0]) for p in ordered[i : i + 16]) for i in range(0, 48, 16)]
+    prefills = [n for n in steps if n <= 3]
+    assert len(steps) - len(prefills) < 0.8 * sum(apart)
+    busy = [n for i, n in enumerate(steps) if n > 3 and sum(steps[:i]) < 0.5 * sum(steps)]
+    assert sum(busy) / len(busy) > 14
+
+
+def test_samples_of_a_prompt_run_it_once(model, monkeypatch):
+    forward, entered = local._Forward.__call__, []
+    monkeypatch.setattr(
+        local._Forward, "__call__", lambda self, ids, *rest: (entered.append(tuple(ids.shape)), forward(self, ids, *rest))[1]
+    )
+    found = prompts(3)
+    rows = run(model, found, batch=12, samples=4)
+    assert entered[0] == (3, max(map(len, found.values())))
+    monkeypatch.undo()
+    assert run(model, found, batch=1, samples=4) == rows
+
+
+def test_a_turn_has_its_own_random_numbers(model):
+    found = prompts(6)
+    assert run(model, found, batch=3, turn=1) != run(model, found, batch=3)
+    assert run(model, found, batch=3, turn=1) == run(model, found, batch=6, turn=1)
+
+
+def test_end_texts(model):
+    """A row ends where `ends` says so, as with EOT, whatever else is in the batch."""
+    found, sought = prompts(12), set(range(40, 50))
+
+    def ends(ids):
+        return len(ids) > 2 and ids[-1] in sought
+
+    free = run(model, found, batch=12)
+    rows = run(model, found, batch=5, ends=ends)
+    assert rows == run(model, found, batch=1, ends=ends)
+    for key, (ids, finish) in free.items():
+        cut = next((i + 1 for i in range(len(ids)) if ends(ids[: i + 1])), None)
+        assert rows[key] == ((ids, finish) if cut is None else (ids[:cut], "eot"))
+    assert rows != free
+
+
+def test_memory_that_is_full_on_the_way_changes_no_text(model, monkeypatch):
+    found = prompts(20)
+    whole = run(model, found, batch=8)
+    forward, calls = local._Forward.__call__, []
+
+    def full(self, input_BT, *rest):
+        calls.append(len(input_BT))
+        if len(calls) > 12 and len(input_BT) > 4:
+            raise torch.OutOfMemoryError("too large")
+        return forward(self, input_BT, *rest)
+
+    monkeypatch.setattr(local._Forward, "__call__", full)
+    assert run(model, found, batch=8) == whole
+    assert max(calls) == 8 and max(calls[14:]) <= 4
+    monkeypatch.setattr(local._Forward, "__call__", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("too large")))
+    with pytest.raises(LimakitError, match=r"does not hold a batch(.|\n)*lower generate.batch"):
+        run(model, found, batch=8)
 
 
 def test_greedy_is_that_of_transformers(model):
@@ -147,6 +231,30 @@ def test_the_penalty_leaves_the_prompt_alone(model):
     assert repeated > 0
 
 
+def test_the_penalty_on_the_prompt_spares_eot(model):
+    """With penalise_prompt a penalty of a million forbids what was asked too, but never EOT, though it stands in the prompt as a format puts it
+    there; and what the batch pads with is nobody's token."""
+    found = {p: [*ids[: len(ids) // 2], EOS, *ids[len(ids) // 2 :]] for p, ids in prompts(12).items()}
+    harsh = Sampling(0.0, 1.0, 1e6, penalise_prompt=True)
+    rows = run(model, found, batch=12, sampling=harsh, max_tokens=20)
+    assert rows == run(model, found, batch=1, sampling=harsh, max_tokens=20)
+    for (p, _), (generated, _) in rows.items():
+        assert not set(generated) & (set(found[p]) - {EOS})
+    # logits that are all negative are multiplied by the penalty: what is spared comes at once
+    with torch.no_grad():
+        bias = torch.nn.Linear(model.get_output_embeddings().in_features, VOCAB).requires_grad_(False)
+        bias.weight.zero_()
+        bias.bias.copy_(torch.full((VOCAB,), -3.0))
+        bias.bias[EOS] = -2.5
+    plain, model.lm_head = model.lm_head, bias
+    try:
+        all_ids = {"p": [EOS, *range(1, VOCAB)]}
+        long = Sampling(0.0, 1.0, 1.2, penalise_prompt=True)
+        assert run(model, {"p": [*all_ids["p"][:60]]}, batch=1, sampling=long)["p", 0] == ([EOS], "eot")
+    finally:
+        model.lm_head = plain
+
+
 def test_broken_weights_are_named(model):
     broken = type(model)(model.config).eval()
     with torch.no_grad():
@@ -172,7 +280,7 @@ HYBRID = {  # recurrent or convolutional states beside keys and values, or inste
 
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, *HYBRID])
 def test_families_are_decoded_right_or_refused(family, monkeypatch):
-    """Every model ends some row before the others, so that rows have to leave the cache."""
+    """Every model ends some row before the others, so that rows leave the cache and others enter."""
     if family in HYBRID:
         monkeypatch.setitem(tiny.FAMILIES, family, HYBRID[family])
     model = tiny.make_model(family, vocabulary=VOCAB).eval()
@@ -180,8 +288,8 @@ def test_families_are_decoded_right_or_refused(family, monkeypatch):
         with pytest.raises(LimakitError, match="another way"):
             run(model, prompts(4), batch=4, max_tokens=8, stops=range(50))
     else:
-        assert run(model, prompts(4), batch=4, max_tokens=8, stops=range(50)) == run(
-            model, prompts(4), batch=1, max_tokens=8, stops=range(50)
+        assert run(model, prompts(7), batch=3, max_tokens=8, stops=range(50)) == run(
+            model, prompts(7), batch=1, max_tokens=8, stops=range(50)
         )
         assert run(model, prompts(4), batch=4, max_tokens=8) == run(model, prompts(4), batch=1, max_tokens=8)
 
