@@ -11,7 +11,8 @@ import pytest
 
 os.environ["LIMAKIT_PROGRESS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny, and a test process a core is quicker than threads that wait for each other
+# the models are tiny, and a process of tests a core is quicker than threads that wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -41,26 +41,34 @@ class BlockAttention(torch.autograd.Function):
         out_LHD = v_GLD.new_empty(q_HLD.shape[1], q_HLD.shape[0], v_GLD.shape[2])
         out_GRLD = out_LHD.transpose(0, 1).unflatten(0, (groups, repeats))
         q_GRLD = q_HLD.unflatten(0, (groups, repeats))
-        future = torch.full((BLOCK, BLOCK), -torch.inf, dtype=q_HLD.dtype).triu_(1)
+        wide = torch.promote_types(q_HLD.dtype, torch.float32)
+        future = torch.full((BLOCK, BLOCK), -torch.inf, dtype=wide).triu_(1)
+        # one block's scores in float32: what bfloat16 holds is wider there at no loss, and maxima and softmax take half their time
+        longest = max(end - start for start, end in pairwise(bounds))
+        buffer = q_HLD.new_empty(q_HLD.shape[0] * min(BLOCK, longest) * longest, dtype=wide)
         weights = []
         for start, end in pairwise(bounds):
             for first in range(start, end, BLOCK):
                 last = min(first + BLOCK, end)
                 rows, seen = last - first, last - start
-                q_GTD, mask = q_GRLD[:, :, first:last].flatten(1, 2), future[:rows, :rows]
+                q_GTD = q_GRLD[:, :, first:last].flatten(1, 2)
                 keys_GDS = k_GLD[:, start:last].contiguous().transpose(1, 2)  # else each product copies it, transposing, at its own cost
-                scores_GTS = torch.bmm(q_GTD, keys_GDS)
-                scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
-                lead_GT1 = scores_GTS.amax(-1, keepdim=True).neg_()
-                scores_GTS = torch.baddbmm(lead_GT1.expand_as(scores_GTS), q_GTD, keys_GDS, beta=scale, alpha=scale)
-                scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
+                scores_GTS = buffer[: q_HLD.shape[0] * rows * seen].view(groups, repeats * rows, seen)
+                newest_GRTT = scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :]
+                mask = future[:rows, :rows]
+
+                scores_GTS.copy_(torch.bmm(q_GTD, keys_GDS))
+                newest_GRTT += mask
+                lead_GT1 = scores_GTS.amax(-1, keepdim=True).neg_().to(q_GTD.dtype)
+                scores_GTS.copy_(torch.baddbmm(lead_GT1.expand_as(scores_GTS), q_GTD, keys_GDS, beta=scale, alpha=scale))
+                newest_GRTT += mask
                 if scale * lead_GT1.abs().max().item() > LARGE:
-                    rest_GT1 = scores_GTS.amax(-1, keepdim=True).neg_()
+                    rest_GT1 = scores_GTS.amax(-1, keepdim=True).neg_().to(q_GTD.dtype)
                     ones_G1S = keys_GDS.new_ones(groups, 1, seen)
                     led_GTE, keys_GES = torch.cat([q_GTD, lead_GT1], 2), torch.cat([keys_GDS, ones_G1S], 1)
-                    scores_GTS = torch.baddbmm(rest_GT1.expand_as(scores_GTS), led_GTE, keys_GES, alpha=scale)
-                    scores_GTS.unflatten(1, (repeats, rows))[..., seen - rows :] += mask
-                weights_GTS = torch.softmax(scores_GTS, -1)  # summed in float32, whatever the type
+                    scores_GTS.copy_(torch.baddbmm(rest_GT1.expand_as(scores_GTS), led_GTE, keys_GES, alpha=scale))
+                    newest_GRTT += mask
+                weights_GTS = torch.softmax(scores_GTS, -1, out=scores_GTS).to(q_GTD.dtype, copy=True)
                 out_GRLD[:, :, first:last] = torch.bmm(weights_GTS, v_GLD[:, start:last]).unflatten(1, (repeats, rows))
                 weights.append(weights_GTS)
         ctx.save_for_backward(q_HLD, k_GLD, v_GLD, *weights)

@@ -47,19 +47,19 @@ class HeadLoss(torch.autograd.Function):
         rows = min(max(1, CHUNK.get(h_TD.device.type, CHUNK["cuda"]) // weight_VD.shape[0]), len(h_TD))
         # made once for all chunks: the CPU gives large blocks back to the system, and getting them again costs more than the softmax
         logits_RV = h_TD.new_empty(rows, len(w_VD), dtype=dtype)
-        wide_RV = torch.empty_like(logits_RV, dtype=wide)
-        p_RV = logits_RV if dtype == wide else torch.empty_like(wide_RV)
+        wide_RV = logits_RV if dtype == wide else torch.empty_like(logits_RV, dtype=wide)
+        made_VD = torch.empty_like(w_VD) if wants_weight else None  # of a chunk
         for start in range(0, len(h_TD), rows or 1):
             h_CD, target_C1 = h_TD[start : start + rows].to(dtype), target_T[start : start + rows, None]
-            logits_CV, wide_CV, p_CV = (x[: len(h_CD)] for x in (logits_RV, wide_RV, p_RV))
+            logits_CV, p_CV = logits_RV[: len(h_CD)], wide_RV[: len(h_CD)]
             if b_V is None:
                 torch.mm(h_CD, w_VD.T, out=logits_CV)
             else:
                 torch.addmm(b_V, h_CD, w_VD.T, out=logits_CV)
-            wide_CV.copy_(logits_CV)
-            wide_CV[:, tokens:] = -torch.inf  # the padding: probability 0, hence no gradient either
-            picked_C1, largest_C1 = wide_CV.gather(1, target_C1), wide_CV.amax(1, keepdim=True)
-            torch.softmax(wide_CV, 1, out=p_CV)
+            p_CV.copy_(logits_CV)
+            p_CV[:, tokens:] = -torch.inf  # the padding: probability 0, hence no gradient either
+            picked_C1, largest_C1 = p_CV.gather(1, target_C1), p_CV.amax(1, keepdim=True)
+            torch.softmax(p_CV, 1, out=p_CV)
             # the log of the sum of exponentials, from the largest probability: that one is never too small for a logarithm
             loss += (largest_C1 - p_CV.amax(1, keepdim=True).log() - picked_C1).sum()
             if not (wants_h or wants_weight or wants_bias):
@@ -71,7 +71,7 @@ class HeadLoss(torch.autograd.Function):
             if dh_TD is not None:
                 dh_TD[start : start + rows] = g_CV @ w_VD
             if dw_VD is not None:
-                dw_VD += g_CV.T @ h_CD
+                dw_VD += torch.mm(g_CV.T, h_CD, out=made_VD)
         ctx.gradients = dh_TD, *(g[:tokens] if g is not None else None for g in (dw_VD, db_V))
         return loss
 

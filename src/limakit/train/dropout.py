@@ -49,7 +49,8 @@ class ResidualDropout(nn.Module):
 
 
 def _dropout_cpu(x: torch.Tensor, p: float) -> torch.Tensor:
-    """As F.dropout, in a quarter of its time: 16 random bits an entry, four entries a draw, and no `where`, which is scalar on CPU.
+    """As F.dropout, in a fraction of its time: 16 random bits an entry, four entries a draw, and neither `where` nor booleans, which are scalar
+    on the CPU. What is dropped is multiplied by 0, so that a value that is not finite shows all the same.
 
     p is rounded to a multiple of 2^-16, and the scale is that of the rounded rate, so the expectation is x exactly.
     """
@@ -59,7 +60,8 @@ def _dropout_cpu(x: torch.Tensor, p: float) -> torch.Tensor:
     if below == BITS:
         return x * 0.0
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
-    return (x * (draws >= below - BITS // 2)).mul_(BITS / (BITS - below))
+    kept = draws.ge_(below - BITS // 2).to(x.dtype)
+    return (x * kept).mul_(BITS / (BITS - below))
 
 
 def _drop(module: nn.Module, _inputs: tuple, output: Any) -> Any:
