@@ -153,7 +153,9 @@ def test_on_the_command_line(tmp_path, limakit, monkeypatch):
     """Exit codes, messages without a traceback, and an import that needs no torch."""
     workspace, _ = make(tmp_path / "w", n=2, chat=False)
     with open(workspace.recipe_path, "a") as file:
-        file.write('[[baselines]]\nname = "theirs"\nkind = "file"\npath = "theirs.csv"\n[[baselines]]\nname = "gone"\nmodel = "./gone"\n')
+        file.write(
+            '[[baselines]]\nname = "theirs"\nkind = "file"\npath = "theirs.csv"\n[[baselines]]\nname = "gone"\nkind = "file"\npath = "gone.csv"\n'
+        )
     prompts = read_jsonl(workspace.data / "test.jsonl", Prompt)
     lines = ["prompt_id,response", *(f'{prompt.id},"[bold]{i}\x1b[31m"' for i, prompt in enumerate(prompts))]
     (workspace.root / "theirs.csv").write_text("\n".join(lines) + "\n")

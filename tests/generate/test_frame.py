@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from answering import change, files, kept, make, save_chat
@@ -23,7 +24,7 @@ from limakit.generate.run import generate
 from limakit.generate.sampling import Sampling
 from limakit.model.chat import EOT, chat_format
 from limakit.records import Prompt, Response, Turn, read_jsonl, write_jsonl
-from limakit.workspace import Workspace
+from limakit.workspace import Workspace, sha256_json
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -88,10 +89,10 @@ def test_dialogues_with_a_base_model(tmp_path, prompting):
     folder = workspace.runs / "lima/final"
     config = json.loads((folder / "config.json").read_bytes())
     (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
-    prompts = dialogues(workspace, n=3)
+    dialogues(workspace, n=2)
     paths = generate(workspace, recipe, model=None, name=None, prompting=prompting)
     responses = read_jsonl(paths[0], Response)
-    assert [r.turn for r in responses] == [0, 0, 1, 0, 1, 2] and len(prompts) == 3
+    assert [r.turn for r in responses] == [0, 0, 1]
     made_from = json.loads(paths[1].read_bytes())["settings"]
     assert made_from["prompting"] == prompting and ("examples_sha256" in made_from) == (prompting == "urial")
     before = files(workspace)
@@ -171,8 +172,13 @@ def test_a_rank_that_fails_ends_all_with_its_error_and_what_was_made_is_kept(tmp
     assert crowd.wait(60) == [1, 1]
     assert "rank 1 of 2" in crowd.said(1) and "the GPU's memory" in crowd.said(1) and "Traceback" not in crowd.said(0) + crowd.said(1)
     assert not files(workspace)
+    assert all(kept_file(kept(workspace).parent, rank).read_bytes().count(b"\n") > 1 for rank in (0, 1))
+    paths = generate(workspace, recipe, model=None, name=None)  # takes up what both kept
+    resumed = files(workspace)
+    for path in paths:
+        path.unlink()
     generate(workspace, recipe, model=None, name=None)
-    assert set(files(workspace)) == {"lima.jsonl", "lima.manifest.json"}
+    assert files(workspace) == resumed
 
 
 def read_lines(data):
@@ -202,6 +208,32 @@ def test_whoever_answers_what_it_gave_before_it_failed_is_kept(tmp_path):
     assert [(r.turn, r.text) for r in read_jsonl(path, Response)] == [(0, "x"), (1, "x|x|y")] * 8
     fill(job, answer)
     assert len(asked) == 3
+
+
+def test_stopped_after_any_number_of_responses_it_ends_with_the_same_bytes(tmp_path):
+    """At every place of every level: what comes next is asked with the history as it was, and nothing twice."""
+    prompts = [
+        Prompt(id=f"p{i}", source="t", turns=(Turn(role="user", text=f"q{i}"),), follow_ups=("more", "again")[: 2 - i]) for i in range(3)
+    ]  # fmt: skip
+
+    def answer(questions, most=99):
+        for question in questions:
+            if most == 0:
+                raise KeyboardInterrupt
+            most -= 1
+            said = [turn.text for turn in question.prompt.turns]
+            text = "" if question.sample else sha256_json([said, question.turn])[:8]  # an empty one stands in the history too
+            yield Response(prompt_id=question.prompt.id, model="m", sample=question.sample, text=text, finish="eot", tokens=1)
+
+    whole = simple_job(tmp_path / "whole", prompts, samples=2)
+    fill(whole, answer)
+    for most in range(6):
+        job, runs = simple_job(tmp_path / f"{most}", prompts, samples=2), 0
+        while not job.manifest.exists():
+            runs += 1
+            with suppress(KeyboardInterrupt):
+                fill(job, lambda questions, most=most, runs=runs: answer(questions, most + (runs > 1)))
+        assert job.path.read_bytes() == whole.path.read_bytes() and runs > 1
 
 
 ANY = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(["\u2028\r\n\x00", "{}", "x" * 10_000])
