@@ -242,6 +242,11 @@ class Recipe(Section):
             files[file] = f"the baseline {one.name!r}"
         return self
 
+    @property
+    def against(self) -> list[str]:
+        """Whose responses are compared with the model's: those that the judge's section names, else all baselines."""
+        return self.judge.against or [baseline.name for baseline in self.baselines]
+
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises UsageError naming file, line and key of every fault, with a remedy."""

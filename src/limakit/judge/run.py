@@ -34,10 +34,8 @@ def judge(workspace: Workspace, recipe: Recipe, *, model: str | None, against: l
     Raises UsageError (nothing asked, of any judge) where the cost could exceed a cap, LimakitError for missing or mismatched inputs and a
     judge that cannot be used.
     """
-    spec = recipe.judge
-    judges = name_judges(spec.panel)
-    given = against if against is not None else spec.against or [baseline.name for baseline in recipe.baselines]
-    name, baselines = model or recipe.name, list(dict.fromkeys(given))
+    judges = name_judges(recipe.judge.panel)
+    name, baselines = model or recipe.name, list(dict.fromkeys(recipe.against if against is None else against))
     if name in baselines:
         raise UsageError(f"{name!r} cannot be compared with itself", where="judge.against", remedy="name the baselines' responses")
     here = check_judges(workspace, recipe, judges)
@@ -50,6 +48,9 @@ def judge(workspace: Workspace, recipe: Recipe, *, model: str | None, against: l
     if estimate:
         show_estimate(workspace, find_work(workspace, judges, sheets, here), sheets)
         return []
+    for spec in judges.values():
+        if spec.kind != "oracle" and spec.draws > 1 and not spec.temperature:
+            warn(visible(f"{spec.called}: {spec.draws} draws at temperature 0 are nearly the same answer, paid for as often"))
     _fill(workspace, judges, sheets, here, (workspace.judgments, workspace.grades))
     _show(workspace, sheets)
     return [sheet.path for sheet in sheets]
