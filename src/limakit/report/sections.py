@@ -53,7 +53,7 @@ def out_of_date(found: Found[R]) -> tuple[str, ...]:
 def baselines(inputs: Inputs, recipe: Recipe) -> list[str]:
     """What the recipe's model is compared with: the recipe's baselines, and others that it was judged against."""
     judged = {row.b for row in inputs.judgments.current.records if row.a == recipe.name}
-    return [name for name in model_order(recipe, [*recipe.judge.against, *judged]) if name != recipe.name]
+    return [name for name in model_order(recipe, [*recipe.against, *judged]) if name != recipe.name]
 
 
 def without(invalid: Cell, n: int, of: int, noun: str) -> list[Cell]:
