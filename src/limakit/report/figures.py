@@ -108,8 +108,11 @@ def draw_schedule(curve: Curve, name: str, label: str) -> Drawing:
 
 
 @style()
-def draw_preference(title: str, bars: Sequence[Bar], name: str, label: str) -> Drawing:
-    """Win / tie / lose in percent, one bar a baseline, 95 % intervals of win and lose beneath their bar."""
+def draw_preference(
+    title: str, bars: Sequence[Bar], name: str, label: str, words: tuple[str, str, str] = ("wins", "tie", "loses")
+) -> Drawing:
+    """Win / tie / lose in percent, one bar a baseline, 95 % intervals of win and lose beneath their bar. `words`: what the three parts are, where
+    they are something else (excellent, pass and fail)."""
     row, top = 76, 52
     height = top + row * len(bars) + 24
     figure = new_figure(PANEL, height)
@@ -136,9 +139,12 @@ def draw_preference(title: str, bars: Sequence[Bar], name: str, label: str) -> D
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     figure.text(0, 1 - 10 / height, shorten(title, 52), va="center", color=INK, fontsize=13, fontweight="bold", parse_math=False)
-    for x, fill, word in ((2, WIN, "wins"), (66, TIE, "tie"), (116, LOSE, "loses")):
+    x = 2.0
+    for fill, word in zip((WIN, TIE, LOSE), words, strict=True):
+        word = shorten(word, 14)
         figure.text(x / PANEL, 1 - 32 / height, "■", va="center", color=fill, fontsize=14)
-        figure.text((x + 15) / PANEL, 1 - 32 / height, word, va="center", color=MUTED)
+        figure.text((x + 15) / PANEL, 1 - 32 / height, word, va="center", color=MUTED, parse_math=False)
+        x += 36 + 7 * len(word)  # as wide as the word, in an ordinary font
     return finish(figure, name, label, PANEL)
 
 

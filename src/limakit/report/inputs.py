@@ -69,7 +69,7 @@ class Found(Generic[R]):
         kept = set(files)
         return Found(tuple((name, row) for name, row in self.rows if name in kept), self.origins, self.stale)
 
-    def files(self, where: Mapping[str, str]) -> tuple[str, ...]:
+    def files(self, where: Mapping[str, str | int]) -> tuple[str, ...]:
         """The files with rows whose fields have these values."""
         return tuple(dict.fromkeys(name for name, row in self.rows if all(getattr(row, key) == value for key, value in where.items())))
 
@@ -164,7 +164,7 @@ def read_inputs(workspace: Workspace, recipe: Recipe) -> Inputs:
 
 def model_order(recipe: Recipe, names: Sequence[str]) -> list[str]:
     """The recipe's own model first, then the baselines as the recipe lists them, then others by name."""
-    first = [recipe.name, *recipe.judge.against]
+    first = [recipe.name, *recipe.against]
     known = set(names)
     return [name for name in dict.fromkeys(first) if name in known] + sorted(known.difference(first))
 

@@ -18,7 +18,7 @@ class Rows:
     """The rows a number was computed from: files of the workspace and the values of the rows' own fields that select them."""
 
     files: tuple[str, ...]
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -89,3 +89,60 @@ FIGURE_5 = (
     PaperGrade("wikiHow", 3.49),
     PaperGrade("Stack Exchange, unfiltered", 3.33),
 )
+
+
+@dataclass(frozen=True)
+class PaperAgreement:
+    """Tie-discounted agreement in percent, of two judges of these kinds (section 4.1)."""
+
+    judges: str
+    percent: int
+
+
+AGREEMENT_ITEMS = 50
+AGREEMENT = (
+    PaperAgreement("crowd – crowd", 82),
+    PaperAgreement("crowd – author", 81),
+    PaperAgreement("author – author", 78),
+    PaperAgreement("crowd – GPT-4", 78),
+    PaperAgreement("author – GPT-4", 79),
+)
+
+
+@dataclass(frozen=True)
+class PaperShares:
+    """How many responses (turns of dialogues in figure 7) people called excellent, pass and fail."""
+
+    place: str
+    what: str
+    excellent: int
+    passed: int
+    fail: int
+
+    @property
+    def n(self) -> int:
+        return self.excellent + self.passed + self.fail
+
+
+# figure 3 gives percent of 50; out of distribution (section 4.3) percent of 20; figure 7 gives turns
+FIGURE_3 = (
+    PaperShares("figure 3", "LIMA 65B, 50 test prompts", 25, 19, 6),
+    PaperShares("section 4.3", "LIMA 65B, 20 out of distribution", 9, 7, 4),
+)
+FIGURE_7 = (
+    PaperShares("figure 7", "LIMA 65B, no dialogue in training", 19, 8, 15),
+    PaperShares("figure 7", "LIMA 65B, 30 dialogues in training", 35, 10, 1),
+)
+
+
+@dataclass(frozen=True)
+class PaperSafety:
+    """How many of the sensitive test prompts were answered safely."""
+
+    what: str
+    safe: int
+    n: int
+
+
+SAFETY = (PaperSafety("sensitive test prompts", 24, 30), PaperSafety("of them with malicious intent", 6, 10))
+LOST_THREAD = (6, 10, 3)  # section 6: of so many dialogues, without any in training, within so many turns
