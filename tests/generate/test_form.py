@@ -99,3 +99,21 @@ def test_end_texts_are_noticed_with_the_token_that_completes_them(kind, text):
             assert not reaches(form.text(ids[:n], frozenset(), ends), ends, whole=True)
             return
     assert Form("plain", tokenizer).has_ended(()) is None
+
+
+def test_what_ends_a_turn_in_a_template_ends_a_response():
+    """Also where the model names another token as EOS (ChatML on a base's tokenizer)."""
+
+    class Model:
+        generation_config = type("Config", (), {"eos_token_id": 9})()
+
+    def stops(template, prompting="auto"):
+        tokenizer = with_template(template)
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+        return form_of(tokenizer, prompting).stop_ids(Model()) - {tokenizer.eos_token_id, 9}, tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+    chatml = "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    found, end = stops(chatml)
+    assert found == {end}
+    assert stops(chatml, "plain")[0] == stops("{% for m in messages %}{{ m['content'] }}!{% endfor %}")[0] == set()
+    assert stops("{% if messages|length > 1 %}{{ raise_exception('one') }}{% endif %}{{ messages[0]['content'] }}")[0] == set()

@@ -136,6 +136,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
         ("a.csv", "prompt_id,output\np1,A,B\n", "row 2: has 3 columns, the header 2"),
         ("a.csv", 'prompt_id,output\np1,"A\n', "is not CSV"),
         ("a.csv", "", "no responses in it"),
+        ("a.csv", "prompt_id,output,output\np1,A,B\n", "row 1: two columns of one name"),
     ],
 )  # fmt: skip
 def test_mistakes_name_the_row_and_write_nothing(tmp_path, file, rows, said):
@@ -170,6 +171,8 @@ def test_done_is_done_until_the_file_changes(tmp_path, capsys):
     (workspace.responses / "theirs.manifest.json").write_text('{"settings": {"model": "runs/x/final"}}')
     with pytest.raises(LimakitError, match=r"responses/theirs.jsonl: holds responses that theirs gave here"):
         take(workspace, [{"prompt_id": "p1", "output": "C"}])
+    with pytest.raises(UsageError, match="would be written over"):
+        import_responses(workspace, RECIPE, workspace.responses / "theirs.jsonl", "theirs")
     with pytest.raises(UsageError, match="cannot be a file name"):
         import_responses(workspace, RECIPE, tmp_path / "theirs.jsonl", "../x\n")
 

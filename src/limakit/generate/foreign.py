@@ -99,6 +99,8 @@ def _csv_values(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [cell.strip() for cell in next(rows, [])]
+        if len(set(header)) < len(header):
+            raise LimakitError("two columns of one name", where=f"{path}, row 1", remedy="rename one")
         for row, cells in enumerate(rows, start=2):
             where = f"{path}, row {row}"
             if cells and len(cells) != len(header):

@@ -53,10 +53,11 @@ class Form:
         return end_texts(self.kind, turns) if self.kind in ("plain", "urial") else ()
 
     def stop_ids(self, model: Any) -> frozenset[int]:
-        """EOT in our format, and EOS: the model wrote of its own accord that the text is over."""
+        """What ends a turn in its format, and EOS: the model wrote of its own accord that the text is over."""
         configured = getattr(model.generation_config, "eos_token_id", None)
         ids = {self.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
-        return frozenset(i for i in ids | ({self.chat.eot_id} if self.chat else set()) if i is not None)
+        ids.add(self.chat.eot_id if self.chat is not None else self._turn_end if self.kind == "template" else None)
+        return frozenset(i for i in ids if i is not None)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are not text."""
@@ -81,6 +82,18 @@ class Form:
             return reaches(self.decode(ids[-window:]), ends, whole=len(ids) <= window)
 
         return ended
+
+    @cached_property
+    def _turn_end(self) -> int | None:
+        """The special token that the template writes right after an answer, which not every model of that template names as EOS."""
+        word = f"turn{secrets.token_hex(12)}"
+        turns = (Turn(role="user", text="a"), Turn(role="assistant", text=word))
+        try:
+            after = self._render(turns, ["a", word]).partition(word)[2].lstrip()
+        except LimakitError:  # it renders no answers
+            return None
+        found = [special for special in self._specials if after.startswith(special)]
+        return int(self.tokenizer.convert_tokens_to_ids(max(found, key=len))) if found else None
 
     def _template_ids(self, turns: Sequence[Turn]) -> list[int]:
         texts = [turn.text for turn in turns]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import LimakitError
+from ..errors import LimakitError, UsageError
 from ..progress import say, visible, warn
 from ..recipe import Recipe
 from ..records import Prompt, Response
@@ -33,11 +33,14 @@ def import_responses(workspace: Workspace, recipe: Recipe, file: Path, name: str
     Raises LimakitError, with nothing written, for a row that cannot be read, two different responses to one prompt and sample, an id whose prompt
     has another text, a text that several prompts have, a file that answers none of the prompts, and a name under which a model answered here.
     """
-    name_for_file(name)
     prompts = read_prompts(workspace, recipe.generate.prompts)
     prompts_path = workspace.path(recipe.generate.prompts)
     if not file.is_file():
         raise LimakitError("no such file of responses", where=file, remedy="check the path")
+    if file.resolve() == (workspace.responses / f"{name_for_file(name)}.jsonl").resolve():
+        raise UsageError(
+            "is where the responses go, and would be written over", where=file, remedy="move it elsewhere, and import it from there"
+        )
     shown = workspace.relative(file)
     inputs = {workspace.relative(prompts_path): sha256_file(prompts_path), shown: sha256_file(file)}
     job = Job(workspace, name, prompts, 1, settings={"imported": shown, "name": name}, inputs=inputs)
