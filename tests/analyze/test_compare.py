@@ -35,14 +35,14 @@ def cells(out, heading, row):
 
 @pytest.fixture
 def workspace(tmp_path):
-    """Three models, 30 prompts, both orders: lima is twice as long as base, and the judge counts length; other is undefeated but once."""
+    """Three models, 30 prompts, both orders: lima is longer than base, and the judge counts length; other is undefeated but once."""
     (tmp_path / "lima.toml").write_text('name = "lima"\n[model]\nbase = "b"\n')
-    lengths = {"lima": lambda i: 200 + 37 * (i % 8), "base": lambda i: 100 + 11 * (i % 5), "other": lambda i: 150 + 50 * (i % 2)}
+    lengths = {"lima": lambda i: 200 + 37 * (i % 8), "base": lambda i: 160 + 40 * (i % 5), "other": lambda i: 150 + 50 * (i % 2)}
     for model, length in lengths.items():
         rows = [Response(prompt_id=f"p{i}", model=model, text="x" * length(i), finish="eot", tokens=9) for i in range(30)]
         write_jsonl(tmp_path / "responses" / f"{model}.jsonl", rows)
-    long = [i for i in range(30) if lengths["lima"](i) / lengths["base"](i) > 2.5 or i % 10 == 0]
-    base = [judgment(f"p{i}", "a" if i in long else "b", first) for i in range(30) for first in "ab"]
+    long = [i for i in range(30) if lengths["lima"](i) / lengths["base"](i) > 1.3]
+    base = [judgment(f"p{i}", "a" if (i in long) != (i % 7 == 0) else "b", first) for i in range(30) for first in "ab"]
     other = [judgment(f"p{i}", "a" if i == 0 else "b" if i % 3 else first, first, b="other") for i in range(30) for first in "ab"]
     write_jsonl(tmp_path / "judgments" / "lima--base.jsonl", base)
     write_jsonl(tmp_path / "judgments" / "lima--other.jsonl", other)
@@ -59,7 +59,7 @@ def test_a_workspace_is_told_in_order_and_fits_80_columns(workspace, capsys, mon
     assert titles == sorted(titles)
     assert max(map(len, out.splitlines())) <= 80
     assert cells(out, "orders agree", "j")["flips"] == "9, 0"
-    assert cells(out, "equal length", "base")["longer"].startswith("×2.")
+    assert cells(out, "equal length", "base")["longer"].startswith("×1.3")
     assert cells(out, "win", "base")["n"] == "30"
     assert cells(out, "places", "1")["model"] == "other"
 

@@ -143,6 +143,14 @@ def test_what_cannot_be_told_is_said(capsys):
     assert (x.prompts, x.unknown) == (20, 1)
 
 
+def test_equal_length_is_not_guessed_from_afar():
+    """Every response of one model is longer: that longer ones win more can be told, who would win at equal length cannot."""
+    rows, lengths = contest(np.random.default_rng(3), 200, worth=0.0, slope=1.5)
+    [x] = length_effects(rows, lengths | {key: 100 * n for key, n in lengths.items() if key[0] == "lima"})
+    assert x.controlled is None and "longer throughout" in x.problem
+    assert x.odds.value == pytest.approx(length_effects(rows, lengths)[0].odds.value) and x.p < 0.001
+
+
 def test_an_empty_response_has_a_length_too():
     rows = [judgment(f"p{i}", "a" if i % 3 else "b") for i in range(30)]
     lengths = {(model, f"p{i}", 0, 0): 0 if i % 7 == 0 else 50 + i * (model == "lima") for i in range(30) for model in ("lima", "base")}

@@ -20,6 +20,7 @@ from .preference import Preference, preferences, show_preferences
 from .ranking import Ranking, rankings, show_ranking
 from .results import Results, read_results
 from .rows import refuse_repeats
+from .significance import shown_p
 from .structure import Features, Structure, features, show_structure, structures
 
 
@@ -134,8 +135,8 @@ def _show(found: Comparison) -> None:
         show_preferences(found.preferences)
         for p in found.preferences:
             if p.signs_holm is not None and p.flips_holm is not None and (p.signs_holm < 0.05) != (p.flips_holm < 0.05):
-                what = f"{p.a} against {p.b}, judge {p.judge}, rubric {p.rubric}"
-                say(visible(f"{what}: sign flips, which weigh by how much a prompt favours one, have p {p.flips_holm:.3f} (Holm)"))
+                who = f"{p.a} against {p.b}, {p.judge}, {p.rubric}"
+                say(visible(f"  {who}: p {shown_p(p.flips_holm)} by sign flips, which weigh by how much"))
         say("")
     if found.positions:
         show_positions(found.positions)

@@ -32,7 +32,8 @@ class LengthEffect:
     `prompts` is the n of the estimates: prompts with a valid judgment of two responses whose lengths are known; `unknown` counts valid
     judgments of others. `raw`: the share of wins, a tie as half, on these prompts. `longer`: how many times as long as b's response a's is (geometric
     mean). `controlled`: the share of wins at equal length. `odds`: by what the odds of a win are multiplied where a response is twice as long, and
-    `p` tests that it is 1. Where these three cannot be told they are None and `problem` says why.
+    `p` tests that it is 1. Where these three cannot be told they are None and `problem` says why; `controlled` alone is None where one model is longer
+    throughout: equal length is then outside of all that was seen.
     """
 
     a: str
@@ -98,9 +99,11 @@ def _effect(a: str, b: str, judge: str, rubric: str, rows: list[Judgment], lengt
     if not 1e-9 < min(fit.errors) <= max(fit.errors) < _STEEP:  # no scatter to take an interval from, or an interval without an end
         return LengthEffect(a, b, judge, rubric, n, unknown, raw, longer, None, None, None, "too few different verdicts for an interval")
     controlled = Estimate(*(_share(at_equal + side * t * error) for side in (0, -1, 1)))
+    seen = bool(x_N.min() <= 0 <= x_N.max())
     odds = Estimate(*(math.exp(math.log(2) * (slope + side * t * slope_error)) for side in (0, -1, 1)))
     p = float(2 * student.sf(abs(slope) / slope_error, n - 2))
-    return LengthEffect(a, b, judge, rubric, n, unknown, raw, longer, controlled, odds, p, None)
+    outside = None if seen else "one is longer throughout: equal length is outside of all seen"
+    return LengthEffect(a, b, judge, rubric, n, unknown, raw, longer, controlled if seen else None, odds, p, outside)
 
 
 def _problem(x_N: Floats, y_N: Floats, prompts: int) -> str | None:
@@ -182,5 +185,5 @@ def show_lengths(found: Sequence[LengthEffect]) -> None:
     for x in found:
         if x.problem or x.unknown:
             also = f"{x.unknown} judgments of responses of unknown length left out" if x.unknown and x.prompts else ""
-            said = "; ".join(part for part in (x.problem, also) if part)
-            say(visible(f"{x.a} against {x.b}, judge {x.judge}, rubric {x.rubric}: {said}"))
+            who = ", ".join([*(pick(x) for pick in names.values()), x.b])
+            say(visible(f"  {who}: {'; '.join(part for part in (x.problem, also) if part)}"))
