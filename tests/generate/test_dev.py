@@ -203,7 +203,7 @@ def test_a_dev_set_that_cannot_be_read_is_told_before_training(tmp_path):
 def test_a_look_that_fails_costs_no_epoch(tmp_path, capsys, monkeypatch):
     folder = dev_workspace(tmp_path / "w", epochs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_rows_can_leave", lambda model: False)  # as for a model with recurrent states
+        patch.setattr(local, "can_slot", lambda config: False)  # as for a model with recurrent states
         run_looked_at(folder)
     assert "epoch 1 could not be looked at, and training goes on" in capsys.readouterr().err
     workspace, recipe = opened(folder)
@@ -260,17 +260,17 @@ def test_a_batch_too_large_for_the_memory_is_asked_in_halves(looked_at, tmp_path
     """Which changes no text (promise 7)."""
     folder = Path(shutil.copytree(looked_at, tmp_path / "w"))
     (folder / "runs/tiny/dev/03.json").unlink()
-    own, sizes = local._decode_batch, []
+    own, sizes = local._Forward.__call__, []
 
-    def small(model, rows, *more):
-        sizes.append(len(rows))
-        if len(rows) > 2:
+    def small(forward, input_BT, *more):
+        sizes.append(len(input_BT))
+        if len(input_BT) > 2:
             raise torch.OutOfMemoryError("too large")
-        yield from own(model, rows, *more)
+        return own(forward, input_BT, *more)
 
-    monkeypatch.setattr(local, "_decode_batch", small)
+    monkeypatch.setattr(local._Forward, "__call__", small)
     look_again(*opened(folder))
-    assert sizes == [6, 3, 2, 2, 2] and dev_files(folder) == dev_files(looked_at)
+    assert sizes[:3] == [6, 3, 2] and max(sizes[3:]) == 2 and dev_files(folder) == dev_files(looked_at)
 
 
 def test_prompts_that_have_changed_are_asked_again(looked_at, tmp_path):

@@ -133,7 +133,7 @@ class _Table:
     def _clear(self, slots: int) -> None:
         self._rows: list[Row | None] = [None] * slots  # None where a row has ended
         self._keys = [0] * slots
-        self._slots = Slots(self._forward.config, self._forward.device)
+        self._slots = Slots(self._forward.model.config, self._forward.device)
         self._seen_SV = torch.zeros(slots, 0, dtype=torch.bool, device=self._forward.device)
 
     @property
@@ -179,6 +179,8 @@ class _Table:
         mask_PT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         cache = self._slots.for_prompts()
         logits_BV = self._forward(input_PT, mask_PT, (mask_PT.cumsum(-1) - 1).clamp(min=0), cache)[torch.tensor(which, device=device)]
+        if not self._slots.fits(cache):
+            raise LimakitError(NOT_ITS_OWN, where=model_name(self._forward.model), remedy=OTHER_TOOL)
         self._slots.enter(slots, cache, which, [len(row.prompt) for row in rows])
         if not joined:
             self._seen_SV = torch.zeros_like(logits_BV, dtype=torch.bool)
@@ -260,20 +262,19 @@ class _Forward:
 
     def __init__(self, model: Any):
         known = inspect.signature(model.forward).parameters
-        self._model = model
-        self.config = model.config
+        self.model = model
         self._positions = "position_ids" in known
         self._last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self.device = model.get_input_embeddings().weight.device
 
     def __call__(self, input_BT: Tensor, mask_BT: Tensor, position_BT: Tensor, cache: Cache) -> Tensor:
         where = {"position_ids": position_BT} if self._positions else {}
-        out = self._model(input_ids=input_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True, **where, **self._last)
+        out = self.model(input_ids=input_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True, **where, **self._last)
         return out.logits[:, -1].float()
 
     def alone(self, ids: list[int]) -> Tensor:
         """The canonical logits after `ids`: one row, no padding, no cache. [1, V]"""
         input_1T = torch.tensor([ids], device=self.device)
         where = {"position_ids": torch.arange(len(ids), device=self.device)[None]} if self._positions else {}
-        out = self._model(input_ids=input_1T, attention_mask=torch.ones_like(input_1T), use_cache=False, **where, **self._last)
+        out = self.model(input_ids=input_1T, attention_mask=torch.ones_like(input_1T), use_cache=False, **where, **self._last)
         return out.logits[:, -1].float()

@@ -77,6 +77,14 @@ class Slots(Cache):
         """An empty cache to run prompts through."""
         return DynamicCache(config=self._config)
 
+    def fits(self, prompts: DynamicCache) -> bool:
+        """Whether the model wrote its keys and values where these slots have theirs; one that knows no cache writes none."""
+        return all(
+            new.keys is not None and new.values is not None
+            for mine, new in zip(self.layers, prompts.layers, strict=True)
+            if isinstance(mine, _Slotted)
+        )
+
     def enter(self, slots: Sequence[int], prompts: DynamicCache, which: Sequence[int], lengths: Sequence[int]) -> None:
         """Prompts that were run, the longest without padding, take these slots: slots[i] that of row which[i], which has lengths[i] tokens.
         The first to enter make the slots, 0 to their number; others take those whose rows have ended.
