@@ -1,5 +1,6 @@
 """Format and grade: planted effects come back, none is found where none is, whatever models and lengths do."""
 
+import json
 import time
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limakit.analyze.compare import show_comparison
 from limakit.analyze.structure import NAMES, Features, features, show_structure, structures
-from limakit.records import Grade
+from limakit.records import Grade, Response, write_jsonl
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,24 @@ def test_the_order_of_rows_does_not_matter_and_draws_are_one_response():
     assert structures(rows[::-1], known) == structures(rows, known)
     again = [r.model_copy(update={"draw": d}) for r in rows for d in range(3)]
     assert structures(again, known) == structures(rows, known)
+
+
+def test_compare_reads_the_responses_that_lie_beside_the_grades(tmp_path, capsys):
+    rows, known = study(2, prompts=30, models=("a", "b"), quality=(0, 0), likes=(0.3, 0.6))
+    texts = {key: ("# Plan\n" if f.headings else "") + ("- x\n- y\n" if f.bullets else "") + "w" * f.characters for key, f in known.items()}
+    write_jsonl(tmp_path / "grades" / "g.jsonl", rows)
+    for model in "ab":
+        mine = [
+            Response(prompt_id=p, model=m, sample=s, turn=t, text=text, finish="unknown", tokens=None)
+            for (m, p, s, t), text in texts.items()
+            if m == model
+        ]
+        write_jsonl(tmp_path / "responses" / f"{model}.jsonl", mine)
+    show_comparison([tmp_path / "grades" / "g.jsonl"], None, as_json=True)
+    [found] = json.loads(capsys.readouterr().out)["format"]
+    assert (found["prompts"], found["responses"], found["unknown"]) == (30, 120, 0)
+    assert found["associations"][0]["feature"] == "headings" and found["associations"][0]["grade"]
+    (tmp_path / "responses" / "b.jsonl").write_bytes(b"not JSON\n")
+    show_comparison([tmp_path / "grades" / "g.jsonl"], None, as_json=True)
+    [found] = json.loads(capsys.readouterr().out)["format"]
+    assert found["unknown"] == 60 and found["responses"] == 60  # a's two samples still can be compared
