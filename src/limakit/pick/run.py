@@ -137,11 +137,20 @@ def _judge(by: str, options: Options, recipe: Path | None) -> Judge:
     spec = read_recipe(path).judge
     if spec.kind != "endpoint":
         remedy = 'set kind = "endpoint" with base_url and model under [judge], or bring scores'
-        raise UsageError("the oracle knows the prompts of its own world alone", where=path, remedy=remedy)
+        why = (
+            "the oracle knows the prompts of its own world alone"
+            if spec.kind == "oracle"
+            else "rows are rated by a judge at an endpoint alone"
+        )
+        raise UsageError(why, where=path, remedy=remedy)
     check_endpoint(spec, "judge")
     if by == "rating":
         return Judge(spec, {"score": load_rubric(options.rubric or "rating", GRADE, Path())}, workspace.spent)
-    return Judge(spec, {"complexity": load_rubric("complexity", PROMPT, Path()), "quality": load_rubric("helpfulness", GRADE, Path())}, workspace.spent)
+    return Judge(
+        spec,
+        {"complexity": load_rubric("complexity", PROMPT, Path()), "quality": load_rubric("helpfulness", GRADE, Path())},
+        workspace.spent,
+    )
 
 
 def _settings(by: str, take: int, seed: int, options: Options, allow_fewer: bool, judge: Judge | None) -> dict[str, Any]:
