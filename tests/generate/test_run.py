@@ -187,7 +187,7 @@ def test_kill_minus_9(tmp_path):
     assert set(files(workspace)) == set()
     there = set(resume.read_bytes().split(b"\n")[1:-1])
     assert 3 <= len(there) < 32
-    subprocess.run(command, cwd=workspace.root, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL)
+    generate(workspace, recipe, model=None, name=None)
     resumed = files(workspace)
     assert set(resumed) == {"lima.jsonl", "lima.manifest.json"}
     assert there <= set(resumed["lima.jsonl"].split(b"\n"))
