@@ -266,6 +266,6 @@ def test_intervals_cover_with_50_prompts(world):
 def test_intervals_cover(n, rows):
     """pytest -s prints the figures: ours, and the percentile bootstrap's, which does not cover."""
     for world in WORLDS:
-        ours, percentile = coverage(world, n, rows, times=1000, resamples=1000)
+        ours, percentile = coverage(world, n, rows, times=400, resamples=1000)
         print(f"{world:30} {n:4} prompts of {rows}: {ours:.3f}, percentile bootstrap {percentile:.3f}")
         assert ours >= 0.93

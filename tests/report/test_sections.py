@@ -47,7 +47,8 @@ def test_in_short_is_about_the_recipes_model(writer):
     verdicts = [judgment(i, "a", a="base", b="random-200") for i in writer.ids]
     write(writer, "others", verdicts)
     _page, short, numbers = report(writer)
-    assert len(short) == 4  # two baselines, two judges
+    assert len(short) == 5  # two baselines, two judges; and how far these agree
+    assert re.match(r"Agreement on verdicts \(rubric pairwise\), other judge – referee: tie-discounted \d+ % ", short.pop())
     order = [re.match("tiny against (.*), judged by (.*?):", bullet).groups() for bullet in short]
     # the recipe's own order of baselines
     assert order == [(b, judge) for b in ("random-200", "base") for judge in ("other judge", "referee")]

@@ -136,14 +136,14 @@ def _show(agreed: Agreed) -> None:
 
 
 def _table(title: str, about: str, rows: Sequence[Row], scale: Scale) -> None:
-    figures, counts = _figures(scale), {row.found.items for row in rows}
+    named, counts = figures(scale), {row.found.items for row in rows}
     one_n = len(counts) == 1  # then it stands in the title and leaves its column to the names
-    cells = [[_label(row), *([] if one_n else [row.found.items]), *(_cell(row.found[name]) for name in figures)] for row in rows]
+    cells = [[label(row), *([] if one_n else [row.found.items]), *(_cell(row.found[name]) for name in named)] for row in rows]
     title += f"\n{min(counts)} item{'s' if min(counts) > 1 else ''}" if one_n else ""
-    show_table(title, [about, *([] if one_n else ["n"]), *figures.values()], cells)
+    show_table(title, [about, *([] if one_n else ["n"]), *named.values()], cells)
 
 
-def _figures(scale: Scale) -> dict[str, str]:
+def figures(scale: Scale) -> dict[str, str]:
     """Which figures a table has room for, and what it calls them. JSON has all of all."""
     if scale.tie is not None:
         return {"tie_discounted": "tie ½", "exact": "exact", "no_tie": "no tie", "kappa": "kappa", "alpha": "alpha"}
@@ -152,7 +152,8 @@ def _figures(scale: Scale) -> dict[str, str]:
     return {"exact": "exact", "kappa": "kappa", "alpha": "alpha"}
 
 
-def _label(row: Row) -> str:
+def label(row: Row) -> str:
+    """A row's name in a table."""
     if row.between == "everyone":
         return f"all {row.judges} judges"
     if row.between == "groups":
@@ -204,7 +205,7 @@ def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
 def _chances(agreed: Agreed) -> str:
     """ "tie ½ 50 to 51 %, exact 41 %", over the rows."""
     parts = []
-    for name, called in _figures(agreed.opinions.scale).items():
+    for name, called in figures(agreed.opinions.scale).items():
         levels = [level for row in agreed.rows if (level := row.found[name].chance) is not None]
         if levels and not name.startswith(("kappa", "alpha")):
             low, high = f"{100 * min(levels):.0f}", f"{100 * max(levels):.0f}"

@@ -17,6 +17,7 @@ from ..progress import warn
 from ..recipe import Recipe
 from ..workspace import Workspace, atomic_dir, stage_lock, write_json, write_text
 from . import paper
+from .agreeing import agreement_section
 from .canvas import Drawing
 from .dataset import find_tokenizer, licence_table, outcome_table, size_section
 from .grading import grade_section
@@ -70,6 +71,7 @@ def _page(workspace: Workspace, recipe: Recipe, inputs: Inputs) -> tuple[str, Le
     training = training_section(inputs, recipe, tokenizer, ledger)
     preference = preference_section(inputs, recipe, ledger)
     grades = grade_section(inputs, recipe, ledger)
+    agreement = agreement_section(inputs, ledger)
     shown = sample_section(inputs, recipe, ledger)
     papers = paper_drawings()
     facts: list[tuple[str, Cell]] = [("base model", recipe.model.base), ("seed", str(recipe.seed)), ("limakit", __version__)]
@@ -79,7 +81,7 @@ def _page(workspace: Workspace, recipe: Recipe, inputs: Inputs) -> tuple[str, Le
         "recipe": recipe,
         "facts": facts,
         "stale": [*inputs.responses.stale, *inputs.judgments.stale, *inputs.grades.stale],
-        "findings": [finding for section in (preference, grades, shown, training) if section for finding in section.findings],
+        "findings": [finding for section in (preference, grades, agreement, shown, training) if section for finding in section.findings],
         "data": data,
         "data_heading": "The training set" if "train" in inputs.sets or not inputs.sets else "The prompts",
         "curation": curation,
@@ -90,6 +92,7 @@ def _page(workspace: Workspace, recipe: Recipe, inputs: Inputs) -> tuple[str, Le
         "papers": papers,
         "paper_preference": paper_preference_table(ledger),
         "grades": grades,
+        "agreement": agreement,
         "samples": shown,
         "collapse": COLLAPSE,
         "paper": paper.PAPER,
