@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -156,7 +156,7 @@ def _structure(
         else:
             found.append(Association(name, used, varies, None, None, None, None, problems[i]))
     adjusted = iter(holm([a.p for a in found if a.p is not None]))
-    done = [Association(**(vars(a) | {"adjusted": next(adjusted)})) if a.p is not None else a for a in found]
+    done = [replace(a, adjusted=next(adjusted)) if a.p is not None else a for a in found]
     order = [*NAMES, LENGTH]
     return Structure(judge, rubric, best, prompts, len(rows), unknown, tuple(sorted(done, key=lambda a: order.index(a.feature))), None)
 
