@@ -2,18 +2,18 @@
 
     python bench/generation.py [--rounds 3] [--threads N] [--prompts 192] [--batch 32]
 
-One LLaMA of 8.9 million parameters (width 256, 6 layers, 4 heads, MLP of 688, 8,192 tokens), random, whose distributions are as narrow as a trained
-model's (a nucleus of some dozen tokens) and which ends a response about every sixty tokens, at random: lengths are as scattered as LIMA's over
-its sources. Prompts are made-up tokens, as long as LIMA's without the longest (paper, Table 1). All sample with the paper's settings:
-temperature 0.7, top_p 0.9, a repetition penalty of 1.2 on generated tokens, 256 tokens at most.
+One LLaMA of 8.9 million parameters (width 256, 6 layers, 4 heads, MLP of 688, 8,192 tokens), random, whose distributions are as narrow as
+a trained model's (a nucleus of some twenty tokens) and which ends a response about every sixty tokens, at random: lengths are as scattered
+as LIMA's over its sources. Prompts are made-up tokens, as long as LIMA's but for the longest (paper, Table 1). All sample with the paper's
+settings: temperature 0.7, top_p 0.9, a repetition penalty of 1.2 on generated tokens; 256 tokens at most.
 
     ours      decode as `limakit generate` calls it: a response is the same in any batch, rows that have ended make room for others
-    batched   generate on batches of prompts sorted by length, padded on the left, with its own processors for the same sampling;
-              every third batch
+    batched   generate on batches of prompts sorted by length, padded on the left, with its own processors for the same sampling; every
+              third batch
     one       generate on one prompt at a time, 16 of them
 
-Counted are the tokens of the responses, EOT included, and neither padding nor what a batch's row is given after it has ended. Each contender may
-choose its number of threads in a short trial. Rounds alternate; a ratio is the median of the ratios within rounds.
+Counted are the tokens of the responses, EOT included, and neither padding nor what a batch's row is given after it has ended. Each
+contender may choose its number of threads in a short trial. Rounds alternate; a ratio is the median of the ratios within rounds.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Batched decoding with a KV cache, in float32, by a model that lies in memory.
 
-The batch stays full: where rows have ended, the next ones enter (slots.py). Promise 7, a response does not depend on its batch, holds so: a row's
-logits differ between batches by rounding alone (masks and positions are right whatever the padding), and a token whose choice such rounding could
-change is chosen again from logits computed for that row alone, without padding or cache, which no batch enters. The assumption is that rounding stays
-below TOLERANCE times the row's largest logit; it was measured at up to 2e-6 of it (260 thousand to 370 million parameters, CPU), and the tests compare
-batches. The same machine, device and number of threads are meant: another processor rounds in another way and may, rarely, write another text.
+The batch stays full: where rows have ended, the next ones enter (slots.py). Promise 7, a response does not depend on its batch, holds so:
+a row's logits differ between batches by rounding alone (masks and positions are right whatever the padding), and a token whose choice
+such rounding could change is chosen again from logits computed for that row alone, without padding or cache, which no batch enters. The
+assumption is that rounding stays below TOLERANCE times the row's largest logit; it was measured at up to 2e-6 of it (260 thousand to 370
+million parameters, CPU), and the tests compare batches. The same machine, device and number of threads are meant: another processor
+rounds in another way and may, rarely, write another text.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ OTHER_TOOL = "generate with another tool and put the file into responses/, or us
 
 @dataclass
 class Row:
-    """One response in the making. `room` is how many tokens the model's context has left for it; `turn` counts the user turns: 0 answers the prompt
-    itself, n its n-th follow-up."""
+    """One response in the making. `room` is how many tokens the model's context has left for it; `turn` counts the user turns: 0 answers
+    the prompt itself, n its n-th follow-up.
+    """
 
     prompt_id: str
     sample: int
@@ -67,14 +69,15 @@ def decode(
     batch: int,
     on_step: Callable[[int], None] = lambda tokens: None,
 ) -> Iterator[Row]:
-    """Yield each row once it has ended: with a stop id, kept as the last of `generated`, or where `ends` says that the ids generated so far end
-    there (both "eot"), with max_tokens ("length") or a full context ("context").
+    """Yield each row once it has ended: with a stop id, kept as the last of `generated`, or where `ends` says that the ids generated so
+    far end there (both "eot"), with max_tokens ("length") or a full context ("context").
 
-    At most `batch` rows at a time, those with short prompts first; the samples of a prompt that enter together run it once. Stop ids are never
-    penalised, wherever they stand. `on_step(n)` tells of n new tokens. Rows that the GPU's memory does not hold are begun again, half as many at a
-    time, which changes no text.
-    Raises LimakitError for a model whose cache or padding works in another way, for logits that are not numbers, naming the prompt, and when the
-    memory does not hold a single row. No gradients, but not inference mode: a model in training may keep a tensor that is made here.
+    At most `batch` rows at a time, those with short prompts first; the samples of a prompt that enter together run it once. Stop ids are
+    never penalised, wherever they stand. `on_step(n)` tells of n new tokens. Rows that the GPU's memory does not hold are begun again,
+    half as many at a time, which changes no text.
+    Raises LimakitError for a model whose cache or padding works in another way, for logits that are not numbers, naming the prompt, and
+    when the memory does not hold a single row. No gradients, but not inference mode: a model in training may keep a tensor that is made
+    here.
     """
     if not can_slot(model.config):
         raise LimakitError(NOT_ITS_OWN, where=model_name(model), remedy=OTHER_TOOL)
@@ -143,8 +146,8 @@ class _Table:
     def run(self, waiting: list[Row], batch: int) -> Iterator[Row]:
         """Take rows from the end of `waiting`, and yield them as they end, until there are none.
 
-        Rows enter, and empty slots are given up, once an eighth of the slots is empty: a prompt run by itself, and a cache copied for one row, cost
-        more than a few empty slots.
+        Rows enter, and empty slots are given up, once an eighth of the slots is empty: a prompt run by itself, and a cache copied for one
+        row, cost more than a few empty slots.
         """
         while True:
             taken = len(self.taken)
@@ -223,8 +226,8 @@ class _Table:
         self._seen_SV = self._seen_SV[slots]
 
     def _check_one(self, logits_SV: Tensor) -> None:
-        """A row at its first cached step, the one with the most padding, once at a table that was empty and once where others had left: its logits
-        must be those without padding or cache.
+        """A row at its first cached step, the one with the most padding, once at a table that was empty and once where others had left:
+        its logits must be those without padding or cache.
 
         Raises LimakitError for a model that keeps its state in another way (Mamba) or sees padding: its texts would be quietly wrong.
         """

@@ -1,12 +1,12 @@
-"""Which token comes next, as pure functions: repetition penalty, temperature, nucleus, and noise that belongs to the response (paper, section 3).
+"""Which token comes next, as pure functions: repetition penalty, temperature, nucleus, and the response's own noise (paper, section 3).
 
 A response depends on (seed, model, prompt, sample, turn) and not on the batch it was in (promise 7). The noise is a hash of those, of the
-position and of the token, so the batch does not enter there. It enters through the logits: the same row in a batch of another shape differs
-in the last bits. So `choose` also says whether its choice is sure, the same for all logits within a tolerance; where it is not, the caller
-settles it with logits computed in one canonical way (see local.py).
+position and of the token, so the batch does not enter there. It enters through the logits: the same row in a batch of another shape
+differs in the last bits. So `choose` also says whether its choice is sure, the same for all logits within a tolerance; where it is not,
+the caller settles it with logits computed in one canonical way (see local.py).
 
-A token is drawn by a race (Gumbel's: the largest of log p + noise wins), not through the cumulative distribution: the race is close as often
-as its winner and its second are, whatever the number of tokens, where the distribution has a doubtful edge at each of them.
+A token is drawn by a race (Gumbel's: the largest of log p + noise wins), not through the cumulative distribution: the race is close as
+often as its winner and its second are, whatever the number of tokens, where the distribution has a doubtful edge at each of them.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def choose(
 ) -> tuple[Tensor, Tensor]:
     """(token_B, sure_B): the next token of each row, and whether any logits within `tolerance` of these give the same one.
 
-    `tolerance` is relative to the row's largest logit. Of equally probable tokens those with the lower id are in the nucleus first. What leads
-    to the candidates is computed in the logits' own precision, whose rounding counts as tolerance, what is decided among them in float64.
+    `tolerance` is relative to the row's largest logit. Of equally probable tokens those with the lower id are in the nucleus first. What
+    leads to the candidates is computed in the logits' own precision, whose rounding counts as tolerance, what is decided among them in
+    float64.
     """
     scores_BV = penalise(logits_BV, seen_BV, sampling.repetition_penalty)
     rounding = 16 * torch.finfo(logits_BV.dtype).eps
@@ -104,8 +105,9 @@ def choose(
 def _draw(
     scores_BV: Tensor, total_B: Tensor, key_B: Tensor, position_B: Tensor, top_p: float, wrong_B: Tensor, sizes: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """`choose` by log probabilities (but for `total_B`) among the sizes[0] most probable tokens; among more of them, in the end among all, for
-    the rows whose nucleus may reach beyond. To sort all of a vocabulary for every token takes longer than a small model does."""
+    """`choose` by log probabilities (but for `total_B`) among the sizes[0] most probable tokens; among more of them, in the end among
+    all, for the rows whose nucleus may reach beyond. To sort all of a vocabulary for every token takes longer than a small model does.
+    """
     few = bool(sizes) and sizes[0] < scores_BV.shape[-1]
     if few:
         token_BK = scores_BV.topk(sizes[0], dim=-1).indices.sort(dim=-1).values  # topk leaves open which of equal ones comes first

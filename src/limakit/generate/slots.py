@@ -1,7 +1,8 @@
-"""Keys and values of the rows that are decoded side by side: a place for each row, written in place, where a row that has ended makes room for another.
+"""Keys and values of rows that are decoded side by side: a slot for each, written in place, where a row that has ended makes room.
 
-All rows end in the same column, and a row begins as many columns before it as it has tokens, so a step writes one column, and what a model of
-transformers sees is a batch padded on the left. Columns before the longest row's are given up; the buffers are moved when their end is reached.
+All rows end in the same column, and a row begins as many columns before it as it has tokens, so a step writes one column, and what a
+model of transformers sees is a batch padded on the left. Columns before the longest row's are given up; the buffers are moved when their
+end is reached.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class Slots(Cache):
         )
 
     def enter(self, slots: Sequence[int], prompts: DynamicCache, which: Sequence[int], lengths: Sequence[int]) -> None:
-        """Prompts that were run, the longest without padding, take these slots: slots[i] that of row which[i], which has lengths[i] tokens.
-        The first to enter make the slots, 0 to their number; others take those whose rows have ended.
+        """Prompts that were run, the longest without padding, take these slots: slots[i] that of row which[i], which has lengths[i]
+        tokens. The first to enter make the slots, 0 to their number; others take those whose rows have ended.
         """
         span, longest = self._span, max(lengths)
         if not len(self._mask_SC):
@@ -109,7 +110,9 @@ class Slots(Cache):
         self._lay_out(slots, longest)
 
     def open(self, longest: int) -> Tensor:
-        """A new column for rows of which the longest has so many tokens before it; the mask of their columns, the new one included. [S, longest + 1]"""
+        """A new column for rows of which the longest has so many tokens before it; the mask of their columns and the new one.
+        [S, longest + 1]
+        """
         span = self._span
         span.begin = span.end - longest
         if span.end == self._mask_SC.shape[1]:
