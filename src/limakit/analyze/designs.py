@@ -23,6 +23,7 @@ MEANS = (0.1, 0.2, 0.3, 0.5, 1.0)  # points of a grade
 SIZES = (50, 100, 300)  # the paper grades 50 responses and compares 300
 # the paper's figure 1 (people, 300 prompts): what LIMA is compared with, percent of wins less losses, percent of ties
 FIGURE_1 = (("Alpaca 65B", 27.0, 21.0), ("DaVinci003", 9.0, 21.0), ("Bard", -9.0, 25.0), ("Claude", -30.0, 22.0), ("GPT-4", -39.0, 25.0))
+LOWEST = 0.001  # level: further out the tails that a power is computed from are no longer exact
 CAUTIOUS = 0.8  # how often the pilot's cautious spread is on the safe side of the true one (Browne 1995)
 
 
@@ -114,8 +115,8 @@ def _check(
     sd: float | None,
     pilot: bool,
 ) -> None:
-    if not 0 < level < 1:
-        raise UsageError(f"--level {level:g} is no level", remedy="a share between 0 and 1, e.g. 0.05")
+    if not LOWEST <= level < 1:
+        raise UsageError(f"--level {level:g} is no level", remedy=f"a share from {LOWEST:g} to below 1, e.g. 0.05")
     if not level < power < 1:
         raise UsageError(f"--power {power:g} is no power", remedy="a share between the level and 1, e.g. 0.8")
     if difference is not None and not (difference > 0 and math.isfinite(difference)):
@@ -242,7 +243,7 @@ def _show(found: Sequence[Design], spreads: Sequence[Spread], kind: str) -> None
     for d in found:
         spread = by_of[d.of]
         shown = f"{100 * spread.value:.0f} %" if net else f"{spread.value:.2f}"
-        difference = "none" if d.difference is None else f"{d.difference:.1f}".removesuffix(".0") if net else f"{d.difference:.2f}"
+        difference = "none" if d.difference is None else f"{d.difference:.3g}" if d.asked == "difference" else f"{d.difference:g}"
         cells = {"difference": difference, "difference to see": difference, "smallest difference": difference}
         cells |= {
             "prompts": f"over {MOST:,}" if d.prompts is None else f"{d.prompts:,}",
