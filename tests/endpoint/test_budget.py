@@ -104,10 +104,10 @@ def test_a_line_cut_by_a_full_disk(tmp_path):
     assert Account(path, priced(), what="judge").spent == before
     account.reserve(request("abc"))
     assert Account(path, priced(), what="judge").spent == account.spent == pytest.approx(2 * before)
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(LimakitError, match="cannot keep account"):
-        account.reserve(request("abc"))
+    (tmp_path / "folder").mkdir()
+    for unwritable in (tmp_path / "folder", Path("/dev/full")):
+        with pytest.raises(LimakitError, match="cannot keep account of what is spent"):
+            Account(unwritable, priced(), what="judge").reserve(request("abc"))
 
 
 FAULTS = ["yes", "yes", "yes", "none", "500", "429", "slow", "cut", "garbled", "400"]

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import LimakitError, UsageError
 from ..recipe import EndpointSpec
@@ -48,6 +49,7 @@ class Account:
         self.path, self.spec, self.what = path, spec, what
         self._name = [spec.base_url.rstrip("/"), spec.model]
         self._in = self._out = self._read = 0  # tokens so far, and bytes of the ledger that they were read from
+        self._file: BinaryIO | None = None
         self._template = 0  # tokens of the longest template seen beyond what the bound allows for
 
     @property
@@ -97,33 +99,42 @@ class Account:
     def _change(self, tokens_in: int, tokens_out: int, *, capped: bool) -> bool:
         """Read what others wrote and add a line, in one step. `capped`: False, and no line, where the cost would come to exceed the cap."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-                self._catch_up(file.fileno())
-                if not (tokens_in or tokens_out):
-                    return True
-                cap = self.spec.max_cost
-                if capped and cap is not None and cost(self._in + tokens_in, self._out + tokens_out, self.spec) > cap:
-                    return False
-                line = json.dumps([*self._name, tokens_in, tokens_out]).encode() + b"\n"
-                if file.write(line) != len(line):
-                    raise OSError("the disk took part of a line only")
-                self._in, self._out, self._read = self._in + tokens_in, self._out + tokens_out, self._read + len(line)
-                return True
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 (for as long as the account is used)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                return self._add(self._file, tokens_in, tokens_out, capped=capped)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise LimakitError(
                 f"cannot keep account of what is spent: {reason}", where=self.path, remedy="free some space; the same command goes on"
             ) from error
 
+    def _add(self, file: BinaryIO, tokens_in: int, tokens_out: int, *, capped: bool) -> bool:
+        self._catch_up(file.fileno())
+        if not (tokens_in or tokens_out):
+            return True
+        cap = self.spec.max_cost
+        if capped and cap is not None and cost(self._in + tokens_in, self._out + tokens_out, self.spec) > cap:
+            return False
+        line = json.dumps([*self._name, tokens_in, tokens_out]).encode() + b"\n"
+        if file.write(line) != len(line):
+            raise OSError("the disk took part of a line only")
+        self._in, self._out, self._read = self._in + tokens_in, self._out + tokens_out, self._read + len(line)
+        return True
+
     def _catch_up(self, fd: int) -> None:
         """Add the lines written since the last look. A line cut by a full disk is ended and counts for nothing: its request was not sent."""
         size = os.fstat(fd).st_size
         if size < self._read:  # deleted or begun anew
             self._in = self._out = self._read = 0
+        if size == self._read:
+            return
         new = os.pread(fd, size - self._read, self._read)
-        if new and not new.endswith(b"\n"):
+        if not new.endswith(b"\n"):
             os.write(fd, b"\n")
             new += b"\n"
         for line in new.split(b"\n"):

@@ -26,6 +26,7 @@ from .failure import GOES_ON, Passing, Refused, Who, refused, unconnected
 from .limits import LONGEST_RETRY_AFTER_S, Limits, backoff
 from .reply import Answer, Garbled, read_reply, scrub
 from .request import Request, fields_of, most_tokens, options_of, refused_field
+from .wire import Wire, needs_proxy
 
 
 def check_endpoint(spec: EndpointSpec, what: str) -> None:
@@ -71,13 +72,22 @@ def ask_all(
             runner.run(talk.end())
 
 
-def _open(who: Who) -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=who.spec.concurrency)
+def _open(who: Who) -> list[httpx2.AsyncClient]:
+    """A client for each request on its way at once: one connection each, so that none looks for a free one among all."""
     headers = {"Authorization": f"Bearer {who.key}", "Content-Type": "application/json"}
+    timeout = who.spec.timeout_s
+    parts = urlsplit(who.spec.base_url)
+    direct = not needs_proxy(parts.scheme, parts.hostname or "")
     try:
-        return httpx2.AsyncClient(headers=headers, timeout=who.spec.timeout_s, limits=limits, follow_redirects=True)
+        context = httpx2.create_ssl_context()  # once: it takes as long as 20 requests
     except OSError as error:  # the certificates are read here
         raise UsageError(f"cannot read certificates: {error}", where="environment variable SSL_CERT_FILE or SSL_CERT_DIR") from None
+    return [
+        httpx2.AsyncClient(
+            headers=headers, timeout=timeout, follow_redirects=True, verify=context, transport=Wire(context) if direct else None
+        )
+        for _ in range(who.spec.concurrency)
+    ]  # fmt: skip
 
 
 class _Talk:
@@ -95,12 +105,13 @@ class _Talk:
         self.cap: CapReached | None = None  # nothing new is sent
         self._arrived: deque[tuple[int, Answer]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        self._clients: list[httpx2.AsyncClient] = []
 
     async def begin(self) -> None:
-        self.client = _open(self.who)
+        self._clients = _open(self.who)
         self._news = asyncio.Event()
-        for _ in range(min(self.spec.concurrency, len(self.requests))):
-            worker = asyncio.create_task(self._work())
+        for client, _ in zip(self._clients, self.requests, strict=False):
+            worker = asyncio.create_task(self._work(client))
             worker.add_done_callback(lambda _: self._news.set())
             self._workers.add(worker)
 
@@ -128,25 +139,25 @@ class _Talk:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        if hasattr(self, "client"):
-            await self.client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
-    async def _work(self) -> None:
+    async def _work(self, client: httpx2.AsyncClient) -> None:
         for i in self.queue:
             try:
-                answer = await self._ask_patiently(self.requests[i])
+                answer = await self._ask_patiently(client, self.requests[i])
             except CapReached as reached:
                 self.cap = reached  # the others still wait for what they have sent, which is paid for
                 return
             self._arrived.append((i, replace(answer, problem=answer.problem and scrub(answer.problem, self.who.secret))))
             self._news.set()
 
-    async def _ask_patiently(self, request: Request) -> Answer:
+    async def _ask_patiently(self, client: httpx2.AsyncClient, request: Request) -> Answer:
         attempts, answered = 0, self.answered
         while True:
             await self.limits.turn(sum(most_tokens(request)))
             try:
-                answer = await self._ask_once(request)
+                answer = await self._ask_once(client, request)
             except Passing as passing:
                 error = passing
             except Refused as refusal:
@@ -194,13 +205,13 @@ class _Talk:
         if self.limits.pause(pause) and pause >= 10:
             warn(f"the endpoint of {self.who.what} is busy: a pause of {pause:.0f} s")
 
-    async def _ask_once(self, request: Request) -> Answer:
+    async def _ask_once(self, client: httpx2.AsyncClient, request: Request) -> Answer:
         """One attempt; where the server refuses a field by name, the request without it is part of the same attempt."""
         left_out = self.left_out
         while True:
             sent = fields_of(request, self.spec.model, left_out)
             began = time.monotonic()
-            reply = await self._send(request, sent)
+            reply = await self._send(client, request, sent)
             if isinstance(reply, Answer):
                 break
             name = refused_field(reply.content, sent) if reply.status_code in (400, 422) else None
@@ -216,7 +227,7 @@ class _Talk:
             structured=request.schema is not None and "response_format" not in left_out,
         )  # fmt: skip
 
-    async def _send(self, request: Request, sent: dict[str, object]) -> Answer | httpx2.Response:
+    async def _send(self, client: httpx2.AsyncClient, request: Request, sent: dict[str, object]) -> Answer | httpx2.Response:
         """The answer, or the reply of another status than 200. Reserved before it is sent, and settled. Raises Passing where no reply came."""
         if self.cap is not None:
             raise self.cap
@@ -225,7 +236,7 @@ class _Talk:
             # the client's own time-out restarts with every byte that trickles in; this one does not
             async with asyncio.timeout(self.spec.timeout_s):
                 content = json.dumps(sent, ensure_ascii=False).encode(errors="replace")
-                reply = await self.client.post(f"{self.base}/{request.path}", content=content)
+                reply = await client.post(f"{self.base}/{request.path}", content=content)
             answer = read_reply(reply.content, self.who.secret) if reply.status_code == 200 else None
         except TimeoutError:
             raise Passing(f"no answer within {self.spec.timeout_s:g} s", billed=True) from None
