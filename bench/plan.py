@@ -100,9 +100,9 @@ def peak_of_steps(workspace: Workspace, recipe: Recipe) -> int:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from limakit.train.loop import read_training_set
     from limakit.train.measure import attached
     from limakit.train.optimizer import make_optimizer
+    from limakit.train.training_set import read_training_set
     from limakit.train.update import take_step
 
     spec, data = recipe.train, read_training_set(workspace, recipe)

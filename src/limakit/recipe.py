@@ -89,6 +89,8 @@ class TrainSpec(Section):
     watch: list[Literal["tensorboard", "wandb"]] = []
     lora: LoraSpec | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # on the CPU, of each process; default: as many as it has cores. A run's last bits depend on it; `limakit plan` says what is quicker
+    threads: int | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

@@ -14,8 +14,9 @@ from limakit.errors import LimakitError, UsageError
 from limakit.recipe import LoraSpec, TrainSpec, read_recipe
 from limakit.train import estimate, measure, run_folder
 from limakit.train.estimate import count, options, show_plan
-from limakit.train.loop import read_training_set, train
+from limakit.train.loop import train
 from limakit.train.measure import attached, sampled_rows
+from limakit.train.training_set import read_training_set
 from limakit.workspace import find_workspace, sha256_tree
 
 

@@ -12,9 +12,9 @@ from limakit.errors import LimakitError, UsageError
 from limakit.model.chat import EOT, chat_format
 from limakit.recipe import read_recipe
 from limakit.records import Turn
-from limakit.train.loop import read_training_set
 from limakit.train.show import show_example, template_text, tokens
 from limakit.train.steps import Document
+from limakit.train.training_set import read_training_set
 from limakit.workspace import find_workspace
 
 TURNS = [

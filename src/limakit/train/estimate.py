@@ -16,11 +16,12 @@ from ..recipe import LoraSpec, Recipe, TrainSpec
 from ..workspace import Workspace
 from .attach import chosen_layers, refuse_ranks
 from .devices import ASSUMED_MFU, DEVICES, NamedDevice, epoch_flops, seconds_on
-from .loop import TrainingSet, read_training_set, trim_note
-from .measure import FORWARD, Disk, Speed, attached, measure, measure_disk
+from .measure import FORWARD, Disk, Speed, attached, measure, measure_disk, measure_threads
 from .memory import GIB, amount, free_bytes
 from .optimizer import bytes_per_parameter
 from .shape import Memory, Shape, memory, memory_between_steps, read_shape, row_bytes
+from .threads import threads
+from .training_set import TrainingSet, read_training_set, trim_note
 from .watch import refuse_missing
 
 FULL = 0.92  # of a device's memory: the rest goes to its driver and to gaps between tensors
@@ -167,7 +168,8 @@ def show_plan(workspace: Workspace, recipe: Recipe, device: str = "here", device
     elif needed > room:
         say(f"time: not measured, for it does not fit on {where}; --device {'|'.join(DEVICES)} estimates it elsewhere")
     else:
-        _show_time_here(workspace, recipe, data, counts, shape, here, reading)
+        with threads(spec.threads):
+            _show_time_here(workspace, recipe, data, counts, shape, here, reading)
     _say_what_is_left_out(workspace, recipe, shape)
 
 
@@ -271,15 +273,31 @@ def _show_time_here(
     start += disk.hash * 4 * shape.parameters + speed.compiling  # the base's fingerprint, and graphs
     planned = time_here(counts, shape, recipe.train, speed, disk, start)
     compiling = f" (compiling {duration(speed.compiling)} of it)" if recipe.train.compile else ""
-    threads = torch.get_num_threads()
-    where = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"this CPU, {threads} {'thread' if threads == 1 else 'threads'}"
-    )
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this CPU, {_count_of_threads(torch.get_num_threads())}"
     say(
         f"time: about {duration(planned.total)} on {where} (measured: {1 / speed.seconds_per_token:,.0f} tokens/s over {speed.tokens:,} tokens): "
         f"{duration(planned.start)} to start{compiling}, {duration(planned.steps)} of steps, {duration(planned.epochs)} for saving epochs"
     )
     say(f"memory at its peak on {where}: {amount(speed.peak_bytes)}" + (", Python included" if device.type == "cpu" else ""))
+    if device.type == "cpu" and not recipe.train.compile:  # compiled code is made for a number of threads
+        _say_which_threads(measure_threads(model, data, recipe.train), recipe.train.threads)
+
+
+def _say_which_threads(speeds: dict[int, float], chosen: int | None) -> None:
+    if not speeds:
+        return
+    quickest = max(speeds, key=lambda n: speeds[n])
+    measured = ", ".join(f"{speed:,.0f} tokens/s with {_count_of_threads(n)}" for n, speed in speeds.items())
+    advice = (
+        "as the recipe has it"
+        if chosen == quickest
+        else f"threads = {quickest} under [train] is quicker here, and lets every resume compute the same bits"
+    )
+    say(f"threads: {measured}; {advice}")
+
+
+def _count_of_threads(n: int) -> str:
+    return f"{n} {'thread' if n == 1 else 'threads'}"
 
 
 def _say_what_is_left_out(workspace: Workspace, recipe: Recipe, shape: Shape) -> None:

@@ -6,54 +6,36 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from ..errors import LimakitError
-from ..model.chat import ChatFormat, chat_format, give_eot
+from ..model.chat import ChatFormat, give_eot
 from ..model.fingerprint import fingerprint
-from ..model.load import context_length, empty_causal_lm, load_causal_lm, load_config, load_tokenizer, locate
+from ..model.load import empty_causal_lm, load_causal_lm, load_config, locate
 from ..model.save import save_model
 from ..progress import Progress, say, warn
-from ..recipe import Recipe
-from ..records import Example, read_jsonl
-from ..workspace import Workspace, check_data, is_done, name_for_file, sha256_file, stage_lock, versions
+from ..recipe import Recipe, TrainSpec
+from ..workspace import Workspace, is_done, name_for_file, sha256_file, stage_lock, versions
 from .alarm import Past
 from .attach import attach
 from .compiled import eagerly
 from .log import Log, NoLog, readable_rows
-from .memory import GIB, is_out_of_memory, peak_bytes
+from .memory import GIB, is_out_of_memory, keep_freed, peak_bytes
+from .native import NativeRates
 from .optimizer import linear_lr, make_optimizer
-from .ranks import ALONE, CPU, Ranks, joined
+from .ranks import CPU, Ranks, joined
 from .run_folder import RunFolder
 from .shard import full_weights, shard_out
 from .state import load_state, save_state
-from .steps import Document, Prepared, Step, plan_steps, prepare
+from .threads import threads
+from .training_set import TrainingSet, read_training_set, trim_note
 from .update import run_steps
 from .watch import refuse_missing, watched
 
 SHOWN_IDS = 20  # a note in the middle of a run names this many trimmed examples; `limakit plan` names all
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The examples of data/train.jsonl as documents, with the chat format they are in and the steps over them."""
-
-    chat: ChatFormat
-    prepared: Prepared
-    steps: list[Step]
-
-    @property
-    def documents(self) -> list[Document]:
-        return self.prepared.documents
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest document."""
-        return max(len(document.ids) for document in self.documents)
 
 
 @dataclass(frozen=True)
@@ -92,7 +74,7 @@ def train(workspace: Workspace, recipe: Recipe, each_epoch: Looks | None = None)
     Raises LimakitError for a missing or empty set, a model that cannot be loaded, packed or checked, a run folder of other settings, a
     loss that is not finite, and a disk that is full.
     """
-    with joined(recipe.train.device) as ranks:
+    with threads(recipe.train.threads), joined(recipe.train.device) as ranks:
         refuse_missing(recipe.train.watch)
         data = read_training_set(workspace, recipe, ranks)
         run = run_folder(workspace, recipe, ranks)
@@ -120,23 +102,72 @@ def _begin(run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingS
     return run.newest_epoch(recipe.train.epochs)
 
 
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained and saved: the model with all that is attached to it, its optimiser, and the adapter where only that is trained."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    native: NativeRates  # the base's own, with which it is saved
+    adapted: Any | None  # adapter.Adapted
+
+
 def _train_from(
-    done: int,
-    run: RunFolder,
-    workspace: Workspace,
-    recipe: Recipe,
-    data: TrainingSet,
-    ranks: Ranks,
-    each_epoch: Looks | None,
+    done: int, run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet, ranks: Ranks, each_epoch: Looks | None
 ) -> None:
     """Train the epochs after `done`."""
-    spec, device = recipe.train, ranks.device
+    spec = recipe.train
     if data.prepared.trimmed:
         warn(trim_note(data.prepared, spec.max_tokens, SHOWN_IDS))
     if done:
         say(f"going on after epoch {done} of {spec.epochs}")
+    keep_freed(ranks.device)
+    trainee = _load_trainee(done, run, workspace, recipe, data, ranks)
 
-    # the model: the base with a new EOT, or the newest epoch, which has it
+    total = len(data.steps)
+    left = [step for step in data.steps if step.epoch > done]
+    taken = total - len(left)
+    log = Log(run.log, taken) if ranks.first else NoLog()
+    # no part of the result: it may be shorter than the log
+    times = Log(run.times, min(taken, readable_rows(run.times))) if ranks.first else NoLog()
+    losses: list[float] = ranks.lead(lambda: [log.kept(row + 1, "loss") for row in range(taken)])
+    rows = run_steps(
+        trainee.model, trainee.optimizer, data.documents, left,
+        lr=lambda step: linear_lr(spec.lr, step, total), clip_norm=spec.clip_norm, seed=recipe.seed, packed=spec.pack, precision=spec.precision,
+        ranks=ranks, past=Past(data.steps[0], losses[0], max(losses)) if losses else None,
+    )  # fmt: skip
+    watch = spec.watch if ranks.first else []
+    try:
+        with Progress("train", total, "steps") as bar, watched(watch, run, recipe.name, taken) as tell:
+            bar.skip(taken)
+            started = time.perf_counter()
+            for step, row in zip(left, rows, strict=True):
+                seconds = time.perf_counter() - started
+                speed, peak = row.tokens / seconds, peak_bytes(ranks.device) / GIB
+                log.append(asdict(row))
+                times.append({"step": row.step, "seconds": round(seconds, 4), "tokens_per_s": round(speed, 1), "peak_gib": round(peak, 3)})
+                notes = {"epoch": str(row.epoch), "loss": f"{row.loss:.3f}", "tokens/s": f"{speed:,.0f}", "memory": f"{peak:,.1f} GiB"}
+                bar.advance(1, **notes)
+                tell(row, speed)
+                if step.last_of_epoch:
+                    log.sync()
+                    _end_epoch(step.epoch, trainee, run, spec, data.chat, ranks, each_epoch)
+                started = time.perf_counter()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LimakitError(
+            f"out of memory on {ranks.device.type} (packed rows of {spec.pack_tokens or spec.max_tokens} tokens)",
+            remedy='lower pack_tokens, set precision = "bfloat16", or take a smaller model; limakit plan shows what each part needs',
+        ) from error
+    finally:
+        log.close()
+        times.close()
+
+
+def _load_trainee(done: int, run: RunFolder, workspace: Workspace, recipe: Recipe, data: TrainingSet, ranks: Ranks) -> Trainee:
+    """The base with a new EOT, or the newest epoch, which has it, and AdamW with the state of that epoch."""
+    spec = recipe.train
     if spec.lora is not None:
         from .adapter import load_adapted  # peft is an extra
 
@@ -145,103 +176,46 @@ def _train_from(
     else:
         adapted, model = None, load_model(workspace, recipe, data.chat, ranks, run.epoch(done) if done else None)
     native = attach(model, spec, data.longest)
-
     if adapted is not None:
         adapted.wake_dropout()
-
-    # AdamW, and its state if this is a resume
     optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=spec.weights, moments=spec.moments)
     if done:
         load_state(run.state(done), model, optimizer, run.remedy)
+    return Trainee(model, optimizer, native, adapted)
 
-    # the steps that are left
-    total = len(data.steps)
-    left = [step for step in data.steps if step.epoch > done]
-    log = Log(run.log, total - len(left)) if ranks.first else NoLog()
-    shorter = min(total - len(left), readable_rows(run.times))  # no part of the result: it may be shorter than the log
-    times = Log(run.times, shorter) if ranks.first else NoLog()
-    losses: list[float] = ranks.lead(lambda: [log.kept(row + 1, "loss") for row in range(total - len(left))])
-    rows = run_steps(
-        model, optimizer, data.documents, left,
-        lr=lambda step: linear_lr(spec.lr, step, total), clip_norm=spec.clip_norm, seed=recipe.seed, packed=spec.pack, precision=spec.precision,
-        ranks=ranks, past=Past(data.steps[0], losses[0], max(losses)) if losses else None,
-    )  # fmt: skip
 
-    def look(epoch: int, written: Path | None = None) -> None:
+def _end_epoch(
+    number: int, trainee: Trainee, run: RunFolder, spec: TrainSpec, chat: ChatFormat, ranks: Ranks, each_epoch: Looks | None
+) -> None:
+    """Look at the epoch, save it and what a resume needs, and drop the epochs that the recipe does not keep."""
+    model, adapted = trainee.model, trainee.adapted
+
+    def look(written: Path | None = None) -> None:
         if each_epoch is not None:
             with eagerly(spec.compile):
-                each_epoch(Epoch(epoch, model, data.chat, run.path, ranks, optimizer, written))
+                each_epoch(Epoch(number, model, chat, run.path, ranks, trainee.optimizer, written))
 
-    def write_weights(epoch: int, part: Path) -> None:
-        with native.restored():  # the saved config keeps the base's own rates
+    def write_weights(part: Path) -> None:
+        with trainee.native.restored():  # the saved config keeps the base's own rates
             if adapted is not None:
                 adapted.save_weights(part)
             else:
                 weights = full_weights(model, ranks)
                 if ranks.first:
-                    save_model(part, model, data.chat, weights=weights)
+                    save_model(part, model, chat, weights=weights)
         if adapted is not None:
             ranks.wait()  # until all is written
-            look(epoch, part)
+            look(part)
 
     def write_state(part: Path) -> None:
-        save_state(part, model, optimizer, ranks)
+        save_state(part, model, trainee.optimizer, ranks)
         if adapted is not None:
             adapted.save_trained(part)
 
-    try:
-        watch = spec.watch if ranks.first else []
-        with Progress("train", total, "steps") as bar, watched(watch, run, recipe.name, total - len(left)) as tell:
-            bar.skip(total - len(left))
-            started = time.perf_counter()
-            for step, row in zip(left, rows, strict=True):
-                seconds = time.perf_counter() - started
-                speed, peak = row.tokens / seconds, peak_bytes(device) / GIB
-                log.append(asdict(row))
-                times.append({"step": row.step, "seconds": round(seconds, 4), "tokens_per_s": round(speed, 1), "peak_gib": round(peak, 3)})
-                notes = {"epoch": str(row.epoch), "loss": f"{row.loss:.3f}", "tokens/s": f"{speed:,.0f}", "memory": f"{peak:,.1f} GiB"}
-                bar.advance(1, **notes)
-                tell(row, speed)
-                if step.last_of_epoch:
-                    log.sync()
-                    if adapted is None:
-                        look(step.epoch)
-                    run.save_epoch(step.epoch, weights=partial(write_weights, step.epoch), state=write_state, ranks=ranks)
-                    ranks.lead(lambda: run.drop(spec.keep, each_epoch.seen if each_epoch is not None else None))
-                started = time.perf_counter()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise LimakitError(
-            f"out of memory on {device.type} (packed rows of {spec.pack_tokens or spec.max_tokens} tokens)",
-            remedy='lower pack_tokens, set precision = "bfloat16", or take a smaller model; limakit plan shows what each part needs',
-        ) from error
-    finally:
-        log.close()
-        times.close()
-
-
-def read_training_set(workspace: Workspace, recipe: Recipe, ranks: Ranks = ALONE) -> TrainingSet:
-    """Read, encode, trim and plan for this rank; no weights are needed."""
-    spec, model = recipe.train, recipe.model
-    where: dict[str, Any] = {"root": workspace.root, "revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    path = workspace.data / "train.jsonl"
-    check_data(workspace)
-    examples = read_jsonl(path, Example)
-    if not examples:
-        raise LimakitError(
-            "the training set is empty", where=workspace.relative(path), remedy="run limakit curate and look at its drop counts"
-        )
-    config = load_config(model.base, **where)
-    chat = chat_format(load_tokenizer(model.base, **where), add_eot=True)
-    assert chat is not None
-    prepared = prepare(examples, chat, spec.max_tokens, spec.loss_on, context_length(config))
-    steps = plan_steps(
-        [len(document.ids) for document in prepared.documents],
-        epochs=spec.epochs, batch_examples=spec.batch_examples, budget=spec.pack_tokens or spec.max_tokens, pack=spec.pack, seed=recipe.seed,
-        rank=ranks.rank, ranks=ranks.size,
-    )  # fmt: skip
-    return TrainingSet(chat, prepared, steps)
+    if adapted is None:
+        look()
+    run.save_epoch(number, weights=write_weights, state=write_state, ranks=ranks)
+    ranks.lead(lambda: run.drop(spec.keep, each_epoch.seen if each_epoch is not None else None))
 
 
 def load_base(workspace: Workspace, recipe: Recipe, device: torch.device, *, local_only: bool = False) -> Any:
@@ -294,13 +268,3 @@ def run_folder(workspace: Workspace, recipe: Recipe, ranks: Ranks) -> RunFolder:
     here = {"threads": str(torch.get_num_threads())} if device.type == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
     here |= {"ranks": str(ranks.size)}
     return RunFolder(workspace.runs / name_for_file(recipe.name), settings, inputs, versions(*RunFolder.packages) | here)
-
-
-def trim_note(prepared: Prepared, max_tokens: int, show: int | None = None) -> str:
-    """What was cut, by id."""
-    ids = prepared.trimmed[:show]
-    more = f" and {len(prepared.trimmed) - len(ids)} more (limakit plan names all)" if len(ids) < len(prepared.trimmed) else ""
-    return (
-        f"{len(prepared.trimmed)} of {len(prepared.documents)} examples are longer than max_tokens = {max_tokens} and were cut; "
-        f"a cut response gets no EOT: {', '.join(ids)}{more}"
-    )

@@ -19,15 +19,18 @@ from ..recipe import Recipe, TrainSpec
 from ..workspace import Workspace
 from .alarm import step_loss
 from .attach import attach
-from .loop import TrainingSet, load_base, run_folder
-from .memory import forget_peak, peak_bytes
+from .loop import load_base, run_folder
+from .memory import forget_peak, keep_freed, peak_bytes
 from .optimizer import clip, make_optimizer
 from .ranks import Ranks
 from .steps import Step
+from .threads import threads
+from .training_set import TrainingSet
 from .update import add_gradients
 
 MEASURE_SECONDS = 15.0
 WARM_UP_SECONDS = 5.0  # a first row that takes longer is not run again for the sake of a warm-up
+THREADS_SECONDS = 4.0
 DISK_BYTES = 2**26
 FORWARD = 1 / 3  # of a row's time, the backward pass taking twice as long
 
@@ -79,6 +82,7 @@ def measure(model: Any, data: TrainingSet, spec: TrainSpec) -> Speed:
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, spec.betas, spec.weight_decay, weights=spec.weights, moments=spec.moments)
     model.train()
+    keep_freed(device)
     forget_peak(device)
 
     def clock() -> float:
@@ -111,6 +115,27 @@ def measure(model: Any, data: TrainingSet, spec: TrainSpec) -> Speed:
     updates = sorted(update() for _ in range(3))
     compiling = max(0.0, first - first_size * (1 + FORWARD) * seconds / tokens) if spec.compile else 0.0
     return Speed(seconds / tokens, updates[1], compiling, tokens, peak_bytes(device))
+
+
+def measure_threads(model: Any, data: TrainingSet, spec: TrainSpec) -> dict[int, float]:
+    """Tokens per second, forward and backward on the CPU, by number of threads: one and as many as this process has cores; the same rows in
+    turn for THREADS_SECONDS. {} where there is one core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    seconds = dict.fromkeys((1, cores), 0.0)
+    if len(seconds) == 1:
+        return {}
+    model.train()
+    rows, tokens, k = list(sampled_rows(data)), 0, 0
+    while sum(seconds.values()) < THREADS_SECONDS:
+        row = rows[k % len(rows)]
+        for n in seconds:
+            with threads(n):
+                started = time.perf_counter()
+                add_gradients(model, data.documents, Step(1, 1, False, (row,)), packed=spec.pack, precision=spec.precision)
+                seconds[n] += time.perf_counter() - started
+        tokens, k = tokens + sum(len(data.documents[i].ids) for i in row), k + 1
+    model.zero_grad(set_to_none=True)
+    return {n: tokens / spent for n, spent in seconds.items()}
 
 
 def measure_disk(folder: Path) -> Disk:

@@ -11,8 +11,8 @@ from ..progress import say, show_table, visible
 from ..recipe import Recipe
 from ..records import Example, Turn, read_jsonl
 from ..workspace import Workspace
-from .loop import TrainingSet, read_training_set
 from .steps import Document, Step
+from .training_set import TrainingSet, read_training_set
 
 
 @dataclass(frozen=True)
