@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..endpoint.budget import Account
+from ..endpoint.budget import Account, money
 from ..endpoint.reply import Answer
 from ..endpoint.request import Request
 from ..progress import Progress, say, visible
@@ -85,7 +85,7 @@ class Round:
         """
         judge, known = self.judge, f" ({len(self._said)} of {len(self._first)} were answered before)" if self._said else ""
         most = self.check()
-        cost = f", at most {most:.2f} by the recipe's prices" if judge.price_in or judge.price_out else ""
+        cost = f", at most {money(most)} by the recipe's prices" if judge.price_in or judge.price_out else ""
         at = f"at {judge.base_url}" if judge.kind == "endpoint" else "in this process"
         say(visible(f"{len(self.open)} questions to {judge.model} {at}{known}{cost}"))
         has_answered = bool(self._said) or not fresh

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..endpoint.budget import cost
+from ..endpoint.budget import cost, money
 from ..endpoint.request import Request, most_tokens
 from ..errors import UsageError
 from ..progress import duration, say, show_table, visible
@@ -122,7 +122,7 @@ def _show_judge(workspace: Workspace, work: Work, sheets: Sequence[Sheet]) -> No
             fits = "it fits"
         except UsageError as error:
             fits = f"limakit judge would refuse: {error.what}"
-        say(f"max_cost = {judge.max_cost:.2f}, of which {asked.account.spent:.2f} were spent; {fits}.")
+        say(f"max_cost = {money(judge.max_cost)}, of which {money(asked.account.spent)} were spent; {fits}.")
 
 
 def _cells(load: Load, work: Work, priced: bool) -> list[object]:
@@ -130,4 +130,4 @@ def _cells(load: Load, work: Work, priced: bool) -> list[object]:
     if not priced:
         return [*tokens]
     judge = work.judge
-    return [*tokens, f"{cost(load.tokens_in, load.tokens_out, judge):.2f}", f"{cost(load.most_in, load.most_out, judge):.2f}"]
+    return [*tokens, money(cost(load.tokens_in, load.tokens_out, judge)), money(cost(load.most_in, load.most_out, judge))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,9 @@ FULL = "the question leaves no room in the model's context"
 CUT = "cut off where the model's context is full"
 
 
-@dataclass
+@dataclass(frozen=True)
 class LocalJudge:
-    """`files` are the hashes of what decides what the model does, by their names in the workspace. Weights are read at the first question.
+    """`files` are the hashes of what decides what the model does, by their names in the workspace. Weights are read when it is asked.
 
     Temperature 0 is greedy. Else draws differ by random numbers of the recipe's seed, the question and the draw, so they are the same again.
     """
@@ -36,7 +36,6 @@ class LocalJudge:
     form: Form  # how it is asked
     files: dict[str, str]
     context: int | None  # tokens that a question and its answer may have
-    _model: Any = field(default=None, repr=False)
 
     @property
     def identity(self) -> str:
@@ -54,9 +53,7 @@ class LocalJudge:
 
         if not questions:
             return
-        if self._model is None:
-            self._model = load_causal_lm(self.judge.model, **self.load, device=pick_device(self.recipe.generate.device))
-        form = self.form
+        model, form = load_causal_lm(self.judge.model, **self.load, device=pick_device(self.recipe.generate.device)), self.form
         rows, places = [], {}
         for place, key, question in questions:
             ids = form.encode([Turn(role="user", text=question.message)])
@@ -66,9 +63,9 @@ class LocalJudge:
                 continue
             rows.append(Row(key, question.draw, ids, room))
             places[key] = place
-        stops = form.stop_ids(self._model)
+        stops = form.stop_ids(model)
         decoded = decode(
-            self._model, rows, stop_ids=stops, max_tokens=self.judge.max_tokens, batch=self.recipe.generate.batch,
+            model, rows, stop_ids=stops, max_tokens=self.judge.max_tokens, batch=self.recipe.generate.batch,
             sampling=Sampling(self.judge.temperature, 1.0, 1.0), stream=Stream(self.recipe.seed, self.judge.model),
         )  # fmt: skip
         began = time.monotonic()
