@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limakit.analyze.position import positions
@@ -41,6 +41,7 @@ def test_no_pairs_no_position():
     assert [x.judge for x in positions(pair("p", "a", "a", judge="k") + pair("p", "a", "a"))] == ["j", "k"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "tie"]), st.sampled_from(["a", "b", "tie"])), min_size=1, max_size=30))
 def test_the_mirrored_judge_leans_the_other_way(verdicts):
     """Whoever takes the second place where another took the first has the mirrored share, the same p, and the flips exchanged."""
@@ -58,7 +59,7 @@ def test_a_planted_lean_is_found_and_none_where_there_is_none(lean):
     """The response's worth differs from prompt to prompt; the place moves the judge by `lean` in probability."""
     random = np.random.default_rng(3)
     covered, told = 0, 0
-    for trial in range(60):
+    for trial in range(40):
         rows = []
         for i in range(60):
             worth = random.uniform(0.3, 0.7)
@@ -68,5 +69,5 @@ def test_a_planted_lean_is_found_and_none_where_there_is_none(lean):
         [x] = positions(rows, seed=trial)
         covered += x.first.low <= 0.5 + lean / 2 <= x.first.high
         told += x.p < 0.05
-    assert covered >= 54
-    assert (told >= 55) if lean else (told <= 8)
+    assert covered >= 36
+    assert (told >= 36) if lean else (told <= 5)

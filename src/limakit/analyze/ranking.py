@@ -224,5 +224,5 @@ def show_ranking(found: Ranking) -> None:
         likely = "-" if one.likely is None else str(one.likely[0]) if one.likely[0] == one.likely[1] else f"{one.likely[0]}–{one.likely[1]}"
         first = "-" if one.first is None else f"{100 * one.first:.0f} %"
         rows.append([one.position, one.model, one.prompts, f"{100 * one.wins:.0f}", points, likely, first])
-    title += "\npoints: 400 are odds of 10 to 1, 1000 the average; places and first: of resamples"
+    title += "\npoints: 400 are odds of 10 to 1, 1000 is average; places, first: by resamples"
     show_table(title, ["", "model", "n", "wins", "points", "places", "first"], rows)
