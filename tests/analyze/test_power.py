@@ -73,6 +73,14 @@ def test_from_the_number_of_prompts_on_it_stays(ties, net, power):
     assert sign_power(prompts - 1, net, ties, 0.05) < power
 
 
+def test_two_prompts_by_simulation():
+    """One degree of freedom and far out: where the library's noncentral t fails."""
+    random = np.random.default_rng(0)
+    x = random.normal(576, 1, (200_000, 2))
+    seen = np.abs(x.mean(1)) / (x.std(1, ddof=1) / np.sqrt(2)) > 636.619
+    assert mean_power(2, 576, 1.0, 0.001) == pytest.approx(seen.mean(), abs=0.005)
+
+
 def test_one_way_and_back():
     net = net_for_prompts(300, 0.25, power=0.8, level=0.05)
     assert 0.14 < net < 0.145
