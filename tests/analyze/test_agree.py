@@ -122,11 +122,14 @@ def test_json_has_every_figure_with_n_interval_and_chance(tmp_path, capsys):
     assert row["measures"]["exact"]["value"] == 1 and row["measures"]["exact"]["low"] < 0.7
 
 
-def test_nobody_to_agree_with(tmp_path):
+def test_nobody_to_agree_with(tmp_path, capsys):
     path = tmp_path / "x.jsonl"
     write_jsonl(path, [judgment("p1"), judgment("p2")])
     with pytest.raises(LimakitError, match=r"only j has judged.*\n.*judge\.also"):
         show_agreement([path], None, as_json=False)
+    write_jsonl(path, [judgment("p1"), judgment("p1", judge="k"), judgment("p1", rubric="mine")])
+    show_agreement([path], None, as_json=False)
+    assert "Rubric mine: only j has judged, so there is nothing to compare" in capsys.readouterr().out
     write_jsonl(path, [judgment("p1"), judgment("p2", judge="k")])
     with pytest.raises(LimakitError, match="no item was judged by two"):
         show_agreement([path], None, as_json=True)

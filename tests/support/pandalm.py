@@ -19,7 +19,9 @@ def judgments(folder: Path) -> dict[str, list[Judgment]]:
         prompt = prompts.setdefault((row["instruction"], row["input"]), f"p{len(prompts):03}")
         a, b = row["cmp_key"].split("_")
         place[row["idx"]] = {"prompt_id": prompt, "a": a, "b": b, "rubric": "pairwise"}
-    files = {"people": [_row(place[row["idx"]], f"people/annotator{n}", row[f"annotator{n}"], "person") for row in asked for n in (1, 2, 3)]}
+    files = {
+        "people": [_row(place[row["idx"]], f"people/annotator{n}", row[f"annotator{n}"], "person") for row in asked for n in (1, 2, 3)]
+    }
     for judge, file, key in (("gpt-3.5-turbo", "gpt-3.5-turbo", "gpt_result"), ("pandalm/7b", "pandalm-7b", "pandalm_result")):
         rows = json.loads((folder / f"{file}-testset-v1.json").read_text())
         files[file] = [_row(place[row["idx"]], judge, row[key], "endpoint") for row in rows]

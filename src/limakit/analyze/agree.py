@@ -112,7 +112,12 @@ def show_agreement(files: Sequence[Path] | None, recipe: Path | None, *, as_json
         say(escape_json(json.dumps([_as_json(one) for one in found], indent=2, ensure_ascii=False)))
         return
     for one in found:
-        _show(one)
+        if one.rows:
+            _show(one)
+        else:
+            judges = [judge.name for judge in one.opinions.judges]
+            reason = f"only {judges[0]} has judged" if len(judges) == 1 else "no item was judged by two judges"
+            say(visible(f"Rubric {one.opinions.rubric}: {reason}, so there is nothing to compare"))
 
 
 def _show(agreed: Agreed) -> None:

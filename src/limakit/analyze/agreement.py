@@ -253,7 +253,7 @@ def _intervals(
         ends = []
         for apart, pick, quantile in ((True, np.argmin, tail), (False, np.argmax, 1 - tail)):
             cells_XKK = _unseen(size, apart, reach if ordered else size) * whole_KK.sum()
-            moved = statistic((n * whole_KK + cells_XKK) / (n + 1))
+            moved = np.round(statistic((n * whole_KK + cells_XKK) / (n + 1)), 9)  # of equal cells the first, whatever rounding says
             cell_KK = cells_XKK[pick(moved)]
             ends.append(float(np.quantile(statistic(kept_DKK + unseen_D * cell_KK), quantile)))
         results.append(Estimate(value, min(ends[0], value), max(ends[1], value)))
