@@ -13,6 +13,7 @@ from contest import files, make, results, undated
 from parrot import save_parrot
 
 from limakit.errors import LimakitError, UsageError
+from limakit.generate.form import Form
 from limakit.judge.run import judge
 from limakit.records import Prompt, Turn, write_jsonl
 
@@ -82,6 +83,21 @@ def test_what_does_not_fit_is_invalid_and_not_asked_again(tmp_path, capsys):
     }
     judge(workspace, recipe, model=None, against=None)
     assert "already judged" in capsys.readouterr().out
+
+
+def test_a_text_that_the_template_refuses_is_one_invalid_row(tmp_path, monkeypatch):
+    encode = Form.encode
+
+    def refuse(form, turns):
+        if "lima p3" in turns[0].text:
+            raise LimakitError("its chat template refuses the prompt: no", where="parrot")
+        return encode(form, turns)
+
+    monkeypatch.setattr(Form, "encode", refuse)
+    workspace, recipe = here(tmp_path)
+    judge(workspace, recipe, model=None, against=None)
+    invalid = [(g.model, g.prompt_id, g.problem) for g in results(workspace)[1] if g.status == "invalid"]
+    assert invalid == [("lima", "p3", "its chat template refuses the prompt: no")]
 
 
 def test_special_tokens_in_a_response_are_text(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..endpoint.reply import PROBLEMS, Answer
-from ..errors import UsageError
+from ..errors import LimakitError, UsageError
 from ..recipe import JudgeSpec, Recipe
 from ..records import Turn
 from ..workspace import Workspace, sha256_json
@@ -45,7 +45,7 @@ class LocalJudge:
     def answer(self, questions: Sequence[tuple[int, str, Question]]) -> Iterator[tuple[int, Answer]]:
         """(place, answer) as each ends, of (place, key, question); the random numbers depend on the key and the draw, not on the others asked.
 
-        An answer is missing never: whatever went wrong would go wrong again. Raises LimakitError for a model that cannot be loaded or asked.
+        No answer is `missing`: what went wrong would go wrong again. Raises LimakitError for a model that cannot be loaded, or decodes wrongly.
         """
         from ..generate.local import Row, Stream, decode
         from ..generate.sampling import Sampling
@@ -56,7 +56,11 @@ class LocalJudge:
         model, form = load_causal_lm(self.judge.model, **self.load, device=pick_device(self.recipe.generate.device)), self.form
         rows, places = [], {}
         for place, key, question in questions:
-            ids = form.encode([Turn(role="user", text=question.message)])
+            try:
+                ids = form.encode([Turn(role="user", text=question.message)])
+            except LimakitError as error:  # a template that cannot take this text; others it may
+                yield place, Answer("", error.what, date=_now())
+                continue
             room = None if self.context is None else self.context - len(ids)
             if room is not None and room <= 0:
                 yield place, Answer("", FULL, finish="length", tokens_in=len(ids), tokens_out=0, date=_now())
