@@ -96,6 +96,14 @@ def test_the_batch_is_full_until_no_prompt_waits(model):
     assert sum(busy) / len(busy) > 14
 
 
+def test_a_long_prompt_enters_among_short_rows(model):
+    """Longer than all that the batch has so far, so that its keys and values are moved; and rows leave soon, so that many enter."""
+    found = prompts(9) | {f"long{i}": [3 + (7 * k + i) % 90 for k in range(20 + 8 * i)] for i in range(6)}
+    for stops in (range(40), range(5)):
+        whole = run(model, found, batch=3, stops=stops, max_tokens=25)
+        assert whole == run(model, found, batch=1, stops=stops, max_tokens=25)
+
+
 def test_samples_of_a_prompt_run_it_once(model, monkeypatch):
     forward, entered = local._Forward.__call__, []
     monkeypatch.setattr(
