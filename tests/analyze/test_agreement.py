@@ -48,6 +48,7 @@ def sums(codes, first=(0,), second=(1,), size=3, of=tables):
 
 
 @given(ratings(judges=2, missing=False))
+@settings(deadline=None)  # a busy machine is no fault
 def test_kappa_is_that_of_scikit_learn_and_statsmodels(drawn):
     codes, size = drawn
     table = sums(codes, size=size)
@@ -61,6 +62,7 @@ def test_kappa_is_that_of_scikit_learn_and_statsmodels(drawn):
 
 
 @given(ratings())
+@settings(deadline=None)
 def test_alpha_is_krippendorffs_with_missing_values_too(drawn):
     codes, size = drawn
     judges = range(codes.shape[1])
@@ -102,7 +104,7 @@ def test_the_papers_measure():
 
 
 @given(ratings(judges=2, most=5, missing=False))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_chance_is_what_shuffled_answers_reach(drawn):
     """Whoever answers without a look at the item has the same shares of values in any order: the mean over all orders."""
     codes, size = drawn
@@ -127,7 +129,7 @@ def test_the_known_values_of_pandalm(shared):
 
 
 @given(ratings(judges=4), st.randoms(use_true_random=False))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_what_is_shown_stays_the_same_in_any_order_of_items_and_judges(drawn, random):
     codes, size = drawn
     scale = Scale(tuple(map(str, range(size))), ordered=True, numbers=tuple(range(size)))
@@ -195,7 +197,7 @@ def test_exact_agreement_has_the_exact_binomial_interval(same, n):
 
 
 @given(ratings(judges=2, missing=False), st.integers(2, 4))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_repeating_the_items_of_a_prompt_adds_no_evidence(drawn, times):
     codes, size = drawn
     assume(float(exact(sums(codes, size=size))) > 0)
