@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limakit.analyze.intervals import cluster_bootstrap
@@ -31,6 +31,7 @@ rows = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=50, deadline=None)
 @given(rows, st.randoms())
 def test_shares_sum_to_one_and_order_does_not_matter(rows, random):
     [p] = preferences(rows)

@@ -188,9 +188,9 @@ def test_covers(prompts, star, monkeypatch):
 @pytest.mark.parametrize("prompts", [10, 20, 50, 200])
 @pytest.mark.parametrize("star", [False, True])
 def test_covers_at_length(prompts, star, monkeypatch):
-    """With 10 prompts .93 to .95, with more .94 to .96."""
+    """With 10 prompts .925 to .95, with more .935 to .95."""
     monkeypatch.setattr(ranking, "RESAMPLES", 1000)
-    assert 0.925 <= coverage(prompts, star, 1000) <= 0.97
+    assert 0.92 <= coverage(prompts, star, 1000) <= 0.97
 
 
 def test_many_models_are_quick():

@@ -11,6 +11,7 @@ from limakit.analyze.significance import SignTest, holm, shown_p, sign_flip_test
 values = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), max_size=40)
 
 
+@settings(deadline=None)  # the first call imports
 @given(values)
 def test_the_sign_test_is_the_exact_binomial(found):
     test = sign_test(found)
@@ -25,6 +26,7 @@ def test_the_sign_test_of_many():
     assert sign_test([]).p == sign_test([0.0]).p == 1
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.lists(st.integers(-3, 3), max_size=10), st.randoms())
 def test_flips_come_to_all_assignments_of_signs(found, random):
     import itertools
