@@ -180,7 +180,7 @@ def test_a_doubtful_choice_is_settled_alone(model, monkeypatch):
     alone = local._Forward.alone
     monkeypatch.setattr(local._Forward, "__call__", noisy)
     monkeypatch.setattr(local._Forward, "alone", lambda self, ids: (settled.update(["alone"]), alone(self, ids))[1])
-    found = prompts(12)
+    found = prompts(8)
     monkeypatch.setattr(local, "TOLERANCE", 1.1e-2)
     whole = run(model, found, batch=12)
     assert settled["alone"] > 0

@@ -77,7 +77,7 @@ def test_penalty_divides_what_is_positive_and_multiplies_what_is_negative():
         (7, 1.0, Sampling(0.7, 0.9, 1.2)),
         (50, 1.5, Sampling(1.0, 0.9, 1.2)),
         (300, 1.0, Sampling(1.0, 0.7, 1.0)),  # a nucleus beyond the first candidates
-        (1100, 0.3, Sampling(1.0, 0.97, 1.0)),  # beyond the second
+        pytest.param(1100, 0.3, Sampling(1.0, 0.97, 1.0), marks=pytest.mark.slow),  # beyond the second
     ],
 )
 def test_draws_follow_the_exact_distribution(size, spread, sampling):
