@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 
 from limakit.analyze.significance import SignTest, holm, shown_p, sign_flip_test, sign_test
 
@@ -69,11 +70,9 @@ def test_values_that_are_no_numbers():
         sign_flip_test([1.0, float("nan")])
 
 
-@settings(deadline=None)  # the first one imports statsmodels
+@settings(deadline=None, max_examples=10)  # statsmodels collects garbage in every call
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_is_that_of_statsmodels(ps):
-    from statsmodels.stats.multitest import multipletests
-
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]) if ps else [])
 
 
