@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 BENCH = Path(__file__).resolve().parents[2] / "bench"
-sys.path.insert(0, str(BENCH))
+sys.path.append(str(BENCH))
 import gpu_training  # noqa: E402
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
