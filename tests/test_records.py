@@ -83,6 +83,17 @@ def test_a_failure_is_never_a_value():
         Grade(**base, model="x", status="invalid", value="3")
 
 
+def test_nothing_is_compared_with_itself_and_turns_are_counted_from_0():
+    base = {"prompt_id": "1", "judge": "j", "rubric": "r", "status": "ok"}
+    with pytest.raises(ValidationError, match="'x' is compared with itself"):
+        Judgment(**base, a="x", b="x", verdict="a")
+    for key in ("sample", "turn", "draw"):
+        with pytest.raises(ValidationError, match=key):
+            Judgment(**base, a="x", b="y", verdict="a", **{key: -1})
+        with pytest.raises(ValidationError, match=key):
+            Grade(**base, model="x", value="3", **{key: -1})
+
+
 def test_records_are_frozen():
     response = Response(prompt_id="1", model="m", text="t", finish="eot", tokens=2)
     with pytest.raises(ValidationError):

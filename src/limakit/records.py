@@ -146,8 +146,8 @@ class Comparison(Record):
     prompt_id: str
     a: str
     b: str
-    sample: int = 0
-    turn: int = 0
+    sample: int = Field(0, ge=0)
+    turn: int = Field(0, ge=0)
     first: Literal["a", "b"] = "a"
 
 
@@ -170,12 +170,12 @@ class Judgment(Record):
     prompt_id: str
     a: str
     b: str
-    sample: int = 0
-    turn: int = 0
+    sample: int = Field(0, ge=0)
+    turn: int = Field(0, ge=0)
     first: Literal["a", "b"] = "a"
     judge: str
     rubric: str
-    draw: int = 0
+    draw: int = Field(0, ge=0)
     status: Literal["ok", "invalid"]
     verdict: Literal["a", "b", "tie"] | None
     problem: str | None = None
@@ -183,9 +183,11 @@ class Judgment(Record):
     asked: Asked | None = None
 
     @model_validator(mode="after")
-    def _verdict_iff_ok(self) -> Self:
+    def _stands(self) -> Self:
         if (self.status == "ok") != (self.verdict is not None):
             raise ValueError(f"status {self.status!r} with verdict {self.verdict!r}")
+        if self.a == self.b:
+            raise ValueError(f"{self.a!r} is compared with itself")
         return self
 
 
@@ -194,11 +196,11 @@ class Grade(Record):
 
     prompt_id: str
     model: str
-    sample: int = 0
-    turn: int = 0
+    sample: int = Field(0, ge=0)
+    turn: int = Field(0, ge=0)
     judge: str
     rubric: str
-    draw: int = 0
+    draw: int = Field(0, ge=0)
     status: Literal["ok", "invalid"]
     value: str | None
     problem: str | None = None

@@ -176,7 +176,7 @@ def test_names_do_not_act_on_the_terminal(tmp_path, capsys):
 
 
 def test_out_of_date_judgments_are_counted_with_a_warning(tmp_path, capsys):
-    (tmp_path / "lima.toml").write_text("")
+    (tmp_path / "lima.toml").write_text('name = "lima"\n[model]\nbase = "b"\n')
     responses, path = tmp_path / "responses" / "lima.jsonl", tmp_path / "judgments" / "x.jsonl"
     responses.parent.mkdir()
     responses.write_text("as judged\n")
@@ -211,3 +211,23 @@ def test_the_command_and_its_mistakes(tmp_path, limakit):
     assert "no judgments or grades yet" in done.stderr
     write_jsonl(tmp_path / "judgments" / "x.jsonl", [judgment()])
     assert json.loads(limakit("compare", "--json", "--prior", "1", cwd=tmp_path).stdout)["preferences"][0]["prompts"] == 1
+
+
+def test_models_named_either_way_are_one_pair(tmp_path, capsys):
+    """What is shown first is always called a, and always wins: nobody is better, and every pair flips."""
+    named = [{"a": "lima", "b": "base"}, {"a": "base", "b": "lima"}]
+    write_jsonl(tmp_path / "x.jsonl", [judgment(f"p{i}", **names) for i in range(20) for names in named])
+    show_comparison([tmp_path / "x.jsonl"], None, as_json=True)
+    found = read(capsys)
+    [p] = found["preferences"]
+    assert (p["prompts"], p["win"]["value"], p["lose"]["value"], p["net"]["value"]) == (20, 0.5, 0.5, 0)
+    assert [x["to_first"] for x in found["positions"]] == [20]
+
+
+def test_a_workspace_names_its_own_model_first(workspace, capsys):
+    for path in workspace.glob("judgments/*"):
+        path.unlink()
+    write_jsonl(workspace / "judgments" / "people.jsonl", [judgment(f"p{i}", "b", a="other", b="lima") for i in range(12)])
+    show_comparison(None, workspace / "lima.toml", as_json=True)
+    [p] = read(capsys)["preferences"]
+    assert (p["a"], p["b"], p["win"]["value"]) == ("lima", "other", 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from limakit.analyze.rows import read_placed, refuse_repeats
+from limakit.analyze.rows import one_way, read_placed, refuse_repeats
 from limakit.errors import LimakitError
 from limakit.records import Grade, Judgment, Response, write_jsonl
 
@@ -49,3 +49,27 @@ def test_a_file_without_rows(tmp_path):
     (tmp_path / "x.jsonl").write_text("\n")
     with pytest.raises(LimakitError, match="no judgments in it"):
         read_placed(tmp_path / "x.jsonl", Judgment)
+
+
+def turned(row):
+    """The same judgment, its models named the other way round."""
+    other = {"a": "b", "b": "a", "tie": "tie", None: None}
+    return row.model_copy(update={"a": row.b, "b": row.a, "first": other[row.first], "verdict": other[row.verdict]})
+
+
+def test_a_pair_is_named_one_way_by_most_rows_or_the_own_model_first():
+    rows = [
+        JUDGMENT.model_copy(update={"prompt_id": f"p{i}", "verdict": v, "first": f})
+        for i, (v, f) in enumerate((("a", "a"), ("tie", "b"), ("b", "b")))
+    ]
+    assert one_way(rows[:2] + [turned(rows[2])]) == rows
+    assert one_way([rows[0], turned(rows[1])]) == [turned(row) for row in rows[:2]]  # as often either way: base before lima
+    assert one_way([rows[0], turned(rows[1])], own="lima") == rows[:2]
+    assert one_way(rows, own="base") == [turned(row) for row in rows]
+
+
+def test_the_same_question_named_the_other_way_is_refused():
+    """Both show lima first, and say the opposite."""
+    with pytest.raises(LimakitError, match="a second judgment of the same"):
+        refuse_repeats([JUDGMENT, turned(JUDGMENT).model_copy(update={"verdict": "a"})])
+    refuse_repeats([JUDGMENT, turned(JUDGMENT).model_copy(update={"first": "a"})])

@@ -57,6 +57,12 @@ def test_in_short_is_about_the_recipes_model(writer):
     assert "base against random-200" not in " ".join(short)
 
 
+def test_judgments_that_name_the_recipes_model_second_are_about_it_too(writer):
+    write(writer, "people", [judgment(f"p{i}", "b", a="base", b="tiny") for i in range(24)])
+    _page, short, _numbers = report(writer)
+    assert [bullet for bullet in short if bullet.startswith("tiny against base, judged by referee: ahead. It wins 100 %")]
+
+
 def test_one_bullet_for_a_judge_with_two_rubrics(writer):
     writer.prompts()
     write(writer, "x", [judgment(i, "a", rubric=rubric) for i in writer.ids for rubric in ("one", "two")])

@@ -15,7 +15,7 @@ from ..records import Judgment
 from .heading import heading
 from .intervals import LEVEL, Estimate
 from .preference import NET, percent
-from .rows import refuse_repeats
+from .rows import one_way, refuse_repeats
 from .significance import shown_p
 
 Floats = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ def length_effects(judgments: Sequence[Judgment], lengths: Mapping[Answer, int])
     """
     refuse_repeats(judgments)
     groups: dict[tuple[str, str, str, str], list[Judgment]] = defaultdict(list)
-    for row in judgments:
+    for row in one_way(judgments):
         if row.verdict is not None:
             groups[row.a, row.b, row.judge, row.rubric].append(row)
     return [_effect(*key, groups[key], lengths) for key in sorted(groups)]

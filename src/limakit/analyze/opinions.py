@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ from ..errors import LimakitError
 from ..records import Asked, Grade, Judgment
 from .agreement import MISSING, Codes, Scale
 from .grades import WORDS, in_order, numeric
-from .rows import refuse_repeats
+from .rows import one_way, refuse_repeats
 
 VERDICTS = Scale(("a", "b", "tie"), tie=2)
 
@@ -110,20 +110,16 @@ def one_grade(codes: Sequence[int], *, ordered: bool) -> int:
 
 
 def judgment_opinions(judgments: Sequence[Judgment]) -> list[Opinions]:
-    """One Opinions for each rubric, sorted. Rows that name two models the other way round are about the same, and are turned.
+    """One Opinions for each rubric, sorted. Two models are named in one order (`rows.one_way`).
 
     Raises LimakitError for two rows about the same.
     """
     refuse_repeats(judgments)
-    named = Counter((row.a, row.b) for row in judgments)
     by_rubric: dict[str, list[_Said]] = defaultdict(list)
-    for row in judgments:
-        pair, turned = (row.a, row.b), (row.b, row.a)
-        turn = (-named[turned], turned) < (-named[pair], pair)
-        verdict = {"a": "b", "b": "a"}.get(row.verdict, row.verdict) if turn and row.verdict else row.verdict
-        item = Item(row.prompt_id, turned if turn else pair, row.sample, row.turn)
-        code = None if verdict is None else VERDICTS.values.index(verdict)
-        by_rubric[row.rubric].append(_Said(item, row.judge, int((row.first == "b") != turn), row.draw, code, row.asked))
+    for row in one_way(judgments):
+        item = Item(row.prompt_id, (row.a, row.b), row.sample, row.turn)
+        code = None if row.verdict is None else VERDICTS.values.index(row.verdict)
+        by_rubric[row.rubric].append(_Said(item, row.judge, int(row.first == "b"), row.draw, code, row.asked))
     return [_opinions("judgments", rubric, VERDICTS, by_rubric[rubric]) for rubric in sorted(by_rubric)]
 
 

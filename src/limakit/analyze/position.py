@@ -11,7 +11,7 @@ from ..records import Judgment
 from .heading import heading
 from .intervals import Estimate, cluster_bootstrap
 from .preference import percent
-from .rows import refuse_repeats
+from .rows import one_way, refuse_repeats
 from .significance import shown_p, sign_test
 
 
@@ -47,7 +47,7 @@ def positions(judgments: Sequence[Judgment], *, seed: int = 0) -> list[Position]
     """
     refuse_repeats(judgments)
     orders: dict[tuple[str, str], dict[tuple[str, str, str, int, int, int], dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
-    for row in judgments:
+    for row in one_way(judgments):
         if row.verdict is not None:
             pair = (row.prompt_id, row.a, row.b, row.sample, row.turn, row.draw)
             orders[row.judge, row.rubric][pair][row.first] = row.verdict

@@ -10,7 +10,7 @@ from ..progress import show_table
 from ..records import Judgment
 from .heading import heading
 from .intervals import Estimate, cluster_bootstrap
-from .rows import refuse_repeats
+from .rows import one_way, refuse_repeats
 from .significance import SignTest, holm, shown_p, sign_flip_test, sign_test
 
 NET = {"a": 1.0, "tie": 0.0, "b": -1.0}
@@ -59,7 +59,7 @@ def preferences(judgments: Sequence[Judgment], *, seed: int = 0) -> list[Prefere
     """
     refuse_repeats(judgments)
     groups: dict[tuple[str, str, str, str], list[Judgment]] = defaultdict(list)
-    for row in judgments:
+    for row in one_way(judgments):
         groups[row.a, row.b, row.judge, row.rubric].append(row)
     return _adjusted([_preference(*key, groups[key], seed) for key in sorted(groups)])
 

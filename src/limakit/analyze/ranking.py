@@ -75,7 +75,7 @@ def rankings(judgments: Sequence[Judgment], *, prior: float = 0.0, seed: int = 0
     refuse_repeats(judgments)
     groups: dict[tuple[str, str], list[Judgment]] = defaultdict(list)
     for row in judgments:
-        if row.verdict is not None and row.a != row.b:
+        if row.verdict is not None:
             groups[row.judge, row.rubric].append(row)
     found = []
     for judge, rubric in sorted(groups):

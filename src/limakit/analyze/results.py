@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import LimakitError
 from ..progress import visible, warn
+from ..recipe import read_recipe
 from ..records import Grade, Judgment, jsonl_lines
 from ..workspace import find_workspace
 from .origin import Present, read_origin
-from .rows import Placed, read_placed, refuse_repeats
+from .rows import Placed, one_way, read_placed, refuse_repeats
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,14 @@ class Results:
 def read_results(files: Sequence[Path] | None, recipe_path: Path | None) -> Results:
     """The rows of `files`, or of the workspace's judgments/*.jsonl and grades/*.jsonl. With files no workspace is needed.
 
-    Results about other responses than those that lie there now are taken, with a warning. Raises LimakitError for a missing, unreadable or empty file,
+    Judgments name two models in one order (`rows.one_way`), in a workspace the recipe's first. Results about other responses than those that lie
+    there now are taken, with a warning. Raises LimakitError for a missing, unreadable or empty file,
     for a row that is there twice, for files that give one rubric different scales, and where there is nothing yet.
     """
+    own = None
     if files is None:
         workspace = find_workspace(recipe_path)
+        own = read_recipe(workspace.recipe_path).name
         folders = (workspace.judgments, workspace.grades)
         paths = [path for folder in folders for path in sorted(folder.glob("*.jsonl")) if not path.name.startswith(".")]
         if not paths:
@@ -58,6 +62,8 @@ def read_results(files: Sequence[Path] | None, recipe_path: Path | None) -> Resu
             stale[path] = reason
             warn(visible(f"{path}: out of date, {reason}"))
     refuse_repeats([row.record for row in judgments], judgments)
+    named = one_way([row.record for row in judgments], own=own)
+    judgments = [replace(row, record=record) for row, record in zip(judgments, named, strict=True)]
     refuse_repeats([row.record for row in grades], grades)
     return Results(tuple(judgments), tuple(grades), scales, stale)
 

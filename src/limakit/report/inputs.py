@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..analyze.origin import Origin, Present, read_origin
-from ..analyze.rows import Placed, read_placed, refuse_repeats
+from ..analyze.rows import Placed, one_way, read_placed, refuse_repeats
 from ..choice import CHOICE, Choice, read_choice
 from ..errors import LimakitError
 from ..recipe import Recipe
@@ -146,6 +146,9 @@ def read_inputs(workspace: Workspace, recipe: Recipe) -> Inputs:
     seen(run / CHOICE)
     choice_page = run / "select" / "index.html"
     prompts = rows(workspace.path(recipe.generate.prompts), Prompt)
+    judgments = folder(workspace.judgments, Judgment)
+    named = one_way(judgments.records, own=recipe.name)
+    judgments = replace(judgments, rows=tuple((name, row) for (name, _), row in zip(judgments.rows, named, strict=True)))
     return Inputs(
         hashes=hashes,
         sets={split: found for split, found in splits.items() if found},
@@ -157,7 +160,7 @@ def read_inputs(workspace: Workspace, recipe: Recipe) -> Inputs:
         choice_page=f"../{quote(workspace.relative(choice_page))}" if choice_page.is_file() else None,
         prompts=(prompts[0], {p.id: p for p in prompts[1]}) if prompts else None,
         responses=folder(workspace.responses, Response),
-        judgments=folder(workspace.judgments, Judgment),
+        judgments=judgments,
         grades=folder(workspace.grades, Grade),
     )
 
