@@ -100,6 +100,18 @@ def paired_difference(shape, prompts, draws):
     return one
 
 
+def rare_difference(prompts):
+    """All grades are 5, but for one in seven of b that is a 2. Nobody says what the scale is, and half of the time no other grade is seen."""
+
+    def one(random, _trial):
+        rows = [grade(f"p{i}", 5, "a") for i in range(prompts)]
+        rows += [grade(f"p{i}", 2 if random.random() < 1 / 7 else 5, "b") for i in range(prompts)]
+        [found] = differences(rows)
+        return found.difference, 3 / 7
+
+    return one
+
+
 def turns_of_dialogues(dialogues):
     """Long dialogues go worse, so that a share over turns is not one over dialogues; the truth is expected turns / expected turns."""
     lengths = np.array([2, 3, 4, 5, 6, 9])
@@ -121,6 +133,7 @@ STUDIES = {
     "mean of two": mean_with_draws("mostly ones", 2, 2),
     "share, several draws": share_with_draws("graded", 20, 4),
     "difference, skewed": paired_difference("mostly sixes", 20, 2),
+    "rare difference, scale not known": rare_difference(5),
     "difference": paired_difference("even", 50, 1),
     "dialogues": turns_of_dialogues(10),
     "many dialogues": turns_of_dialogues(40),

@@ -76,3 +76,15 @@ def test_fits_a_terminal_and_shows_names_as_text(capsys):
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "[red]" in shown.replace("\n", "")
     assert max(map(len, shown.split("\n"))) <= 80
+
+
+def test_without_a_scale_a_difference_is_no_surer_than_with_the_papers():
+    """Grades 4 and 5 alone were given; that there are no others nobody said."""
+    rows = [
+        Grade(prompt_id=f"p{i}", model=m, judge="j", rubric="r", status="ok", value=v)
+        for i in range(5)
+        for m, v in (("x", "5"), ("y", "4"))
+    ]
+    [without], [told] = differences(rows), differences(rows, scale=tuple("123456"))
+    assert without.difference == told.difference
+    assert without.difference.low < 0 < 1 < without.difference.high

@@ -62,7 +62,7 @@ def test_a_pair_is_named_one_way_by_most_rows_or_the_own_model_first():
         JUDGMENT.model_copy(update={"prompt_id": f"p{i}", "verdict": v, "first": f})
         for i, (v, f) in enumerate((("a", "a"), ("tie", "b"), ("b", "b")))
     ]
-    assert one_way(rows[:2] + [turned(rows[2])]) == rows
+    assert one_way([*rows[:2], turned(rows[2])]) == rows
     assert one_way([rows[0], turned(rows[1])]) == [turned(row) for row in rows[:2]]  # as often either way: base before lima
     assert one_way([rows[0], turned(rows[1])], own="lima") == rows[:2]
     assert one_way(rows, own="base") == [turned(row) for row in rows]

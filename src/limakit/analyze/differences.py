@@ -10,7 +10,7 @@ from itertools import combinations
 
 from ..progress import show_table, visible
 from ..records import Grade
-from .grades import WORDS, Answers, answers, numeric, over_turns
+from .grades import WORDS, Answers, answers, numeric, over_turns, reach
 from .intervals import Estimate, cluster_bootstrap
 from .rows import refuse_repeats
 from .significance import holm, shown_p, sign_flip_test
@@ -46,7 +46,7 @@ def differences(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int
 
     Estimator: a turn that both answered contributes the mean of a's valid grades less the mean of b's (draws, samples); the difference is the mean
     over such turns, its interval resamples prompts with all their turns (`intervals.cluster_bootstrap`). The interval allows for prompts as far
-    from those seen as the scale reaches and is wider than the test is strict, so p can be below 0.05 while it holds 0, with few prompts above all.
+    from those seen as the scale reaches (`grades.reach`) and is wider than the test is strict, so p can be below 0.05 while it holds 0, with few prompts above all.
 
     Raises LimakitError for two grades of the same prompt, model, sample, turn, judge, rubric and draw.
     """
@@ -59,10 +59,12 @@ def differences(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int
         by_model = {model: answers(of) for model, of in sorted(rows.items())}
         given = {value for of in by_model.values() for turns in of.values() for values in turns.values() for value in values}
         for what, numbers in _counted(tuple(scale) or (WORDS if given <= set(WORDS) else ()), given):
+            low, high = reach(scale, numbers.values()) if what == "mean" else (0.0, 1.0)
             means = {model: _mean(of, numbers) for model, of in by_model.items() if of}
             best_first = sorted(means, key=lambda model: (-means[model], model))
             pairs = [
-                _difference(a, b, judge, rubric, what, by_model[a], by_model[b], numbers, seed) for a, b in combinations(best_first, 2)
+                _difference(a, b, judge, rubric, what, by_model[a], by_model[b], numbers, high - low, seed)
+                for a, b in combinations(best_first, 2)
             ]
             there = [pair for pair in pairs if pair is not None]
             found += [replace(pair, adjusted=p) for pair, p in zip(there, holm([pair.p for pair in there]), strict=True)]
@@ -88,7 +90,7 @@ def _mean(found: Answers, numbers: dict[str, float]) -> float:
 
 
 def _difference(
-    a: str, b: str, judge: str, rubric: str, what: str, of_a: Answers, of_b: Answers, numbers: dict[str, float], seed: int
+    a: str, b: str, judge: str, rubric: str, what: str, of_a: Answers, of_b: Answers, numbers: dict[str, float], widest: float, seed: int
 ) -> GradeDifference | None:
     clusters: list[list[float]] = []
     for prompt in sorted(of_a.keys() & of_b.keys()):
@@ -101,7 +103,6 @@ def _difference(
             clusters.append([one - other for one, other in each])
     if not clusters:
         return None
-    widest = max(numbers.values()) - min(numbers.values())
     sizes = [float(len(turns)) for turns in clusters]
     difference = cluster_bootstrap(clusters, sizes=sizes, bounds=(-widest, widest), seed=seed)
     p = sign_flip_test([math.fsum(turns) for turns in clusters], seed=seed)

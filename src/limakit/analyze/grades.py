@@ -146,9 +146,7 @@ def _summary(model: str, judge: str, rubric: str, rows: list[Grade], scale: tupl
     mean = None
     if counts and numbers:
         clusters, sizes = over_turns(found, numbers)
-        guess = () if scale else GUESS
-        bounds = (min(*guess, *numbers.values()), max(*guess, *numbers.values()))
-        mean = cluster_bootstrap(clusters, sizes=sizes, bounds=bounds, seed=seed)
+        mean = cluster_bootstrap(clusters, sizes=sizes, bounds=reach(scale, numbers.values()), seed=seed)
     return GradeSummary(
         model, judge, rubric,
         prompts=len(found),
@@ -168,6 +166,12 @@ def numeric(values: Iterable[str]) -> dict[str, float]:
     """The values as numbers; empty where one of them is none."""
     found = {value: float(value) for value in values if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", value)}
     return found if len(found) == len(set(values)) else {}
+
+
+def reach(scale: Sequence[str], numbers: Iterable[float]) -> tuple[float, float]:
+    """The lowest and highest grade there can be: those of the scale whose `numbers` these are; where it is not known GUESS, or as wide as the grades given."""
+    ends = [*numbers, *(() if scale else GUESS)]
+    return min(ends), max(ends)
 
 
 def in_order(values: Iterable[str]) -> list[str]:
