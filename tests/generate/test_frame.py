@@ -43,6 +43,48 @@ def simple_job(root, prompts, samples=1):
     return Job(Workspace(root, root / "lima.toml"), "m", prompts, samples, settings={"of": "test"}, inputs={})
 
 
+def say_yes(questions):
+    for question in questions:
+        yield Response(prompt_id=question.prompt.id, model="m", sample=question.sample, text="yes", finish="eot", tokens=1)
+
+
+def test_what_other_versions_gave_is_not_taken_up(tmp_path, monkeypatch):
+    """A run that was stopped and goes on by another limakit is of one, not of two."""
+    job = simple_job(tmp_path, [Prompt(id=f"p{i}", source="t", turns=(Turn(role="user", text="x"),)) for i in range(3)])
+
+    def stops(questions):
+        yield next(say_yes(questions))
+        raise KeyboardInterrupt
+
+    asked = []
+    for version in ("0.1", "0.2"):
+        monkeypatch.setattr("limakit.workspace.__version__", version)
+        with pytest.raises(KeyboardInterrupt):
+            fill(job, stops)
+    fill(job, lambda questions: (asked.extend(questions), say_yes(questions))[1])
+    assert len(asked) == 2
+    assert json.loads(job.manifest.read_bytes())["versions"]["limakit"] == "0.2"
+
+
+def test_somebodys_file_is_not_written_over(tmp_path):
+    """It has no manifest. What was killed between the two files is ours, and is made again."""
+    job = simple_job(tmp_path, [Prompt(id="p", source="t", turns=(Turn(role="user", text="x"),))])
+    job.path.parent.mkdir()
+    job.path.write_text("of somebody's weeks")
+    with pytest.raises(LimakitError, match=r"(?s)responses/m\.jsonl: .*not made by limakit.*--import"):
+        fill(job, say_yes)
+    assert job.path.read_text() == "of somebody's weeks"
+    job.path.unlink()
+    killed = pytest.MonkeyPatch()
+    killed.setattr("limakit.generate.frame.write_jsonl", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fill(job, say_yes)
+    killed.undo()
+    assert not job.path.exists()
+    fill(job, say_yes)
+    assert [r.text for r in read_jsonl(job.path, Response)] == ["yes"]
+
+
 def test_a_dialogue_is_what_its_turns_are_alone(tmp_path):
     """Each response is the one to the prompt as it stands then, with the model's own earlier responses, empty and cut ones too."""
     workspace, recipe = make(tmp_path / "w", max_tokens=9)
@@ -155,7 +197,7 @@ def test_two_ranks_share_the_prompts_and_write_the_bytes_of_one(tmp_path):
         path.unlink()
     # what was kept by one process and by another rank is taken up by two
     rows = read_lines(alone["lima.jsonl"])
-    header = {key: json.loads(alone["lima.manifest.json"])[key] for key in ("settings", "inputs")}
+    header = {key: json.loads(alone["lima.manifest.json"])[key] for key in ("settings", "inputs", "versions")}
     start = json.dumps(header, sort_keys=True).encode() + b"\n"
     for rank, row in enumerate(rows[:2]):
         kept_file(kept(workspace).parent, rank).write_bytes(start + row + b"\n" + rows[3][:40])

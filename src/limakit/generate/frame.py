@@ -10,6 +10,8 @@ empty or was cut stands in the history as it was.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 from collections import Counter
@@ -22,8 +24,8 @@ from typing import Any, Protocol, TypeVar
 from ..errors import LimakitError
 from ..progress import Progress, say, visible
 from ..recipe import GenerateSpec
-from ..records import Prompt, Response, read_jsonl, write_jsonl
-from ..workspace import PARTIAL, Workspace, check_data, is_done, name_for_file, sha256_file, stage_lock, write_manifest
+from ..records import Prompt, Response, dump_row, read_jsonl, write_jsonl
+from ..workspace import PARTIAL, Workspace, check_data, is_done, name_for_file, stage_lock, versions, write_manifest
 from .kept import Key, begin, drop, keep, key_of, take_up
 
 T = TypeVar("T")
@@ -96,7 +98,8 @@ class Job:
 
     @property
     def header(self) -> dict[str, Any]:
-        return {"settings": self.settings, "inputs": self.inputs}
+        """What the responses depend on: all that `is_done` compares."""
+        return {"settings": self.settings, "inputs": self.inputs, "versions": versions(*self.packages)}
 
     @property
     def keys(self) -> list[Key]:
@@ -108,13 +111,14 @@ def fill(job: Job, answer: Answer, group: Group | None = None) -> list[Path]:
     """Get the responses that are not there from `answer`, write them all, and return the paths of the two files (none on the other ranks).
 
     `answer` is called once a turn with what is open, by each process with its share, and yields a response for each in any order. Where it raises,
-    what it yielded before is kept. Raises LimakitError for a full disk, and where another process is writing this name.
+    what it yielded before is kept. Raises LimakitError for a full disk, where another process is writing this name, and where somebody else's
+    file has it.
     """
     group = group or Alone()
     with stage_lock(job.work, f"generate of {job.name}") if group.first else nullcontext():
         begun = group.lead(lambda: _begin(job))
         if begun is None:
-            say(f"{job.workspace.relative(job.path)} is there, and nothing it was made from has changed")
+            say(visible(f"{job.workspace.relative(job.path)} is there, and nothing it was made from has changed"))
             return [job.path, job.manifest] if group.first else []
         done = {key_of(response): response for response in map(Response.model_validate_json, begun)}
         file = begin(job.work, group.rank, job.header)
@@ -139,13 +143,33 @@ def fill(job: Job, answer: Answer, group: Group | None = None) -> list[Path]:
 
 
 def write(job: Job, responses: Sequence[Response]) -> None:
-    """Write both files, and say what is in them. The job's lock is held."""
-    write_jsonl(job.path, responses)
+    """Write both files, and say what is in them. The job's lock is held.
+
+    The manifest is first: killed in between, it is that of other responses, which are made again; a file without one is never ours.
+    """
+    digest = hashlib.sha256()
+    for response in responses:
+        digest.update(dump_row(response))
     write_manifest(
-        job.manifest, stage="generate", settings=job.settings, inputs=job.inputs, outputs={job.path.name: sha256_file(job.path)},
+        job.manifest, stage="generate", settings=job.settings, inputs=job.inputs, outputs={job.path.name: digest.hexdigest()},
         packages=job.packages,
     )  # fmt: skip
+    write_jsonl(job.path, responses)
     _report(responses, job.name)
+
+
+def made_by(job: Job) -> dict[str, Any] | None:
+    """The settings of what stands under the job's name; None where nothing does. Raises LimakitError where that is not of limakit's making: it is
+    not written over."""
+    if not job.path.exists():
+        return None
+    try:
+        return dict(json.loads(job.manifest.read_bytes())["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        remedy = "move it elsewhere (limakit generate --import FILE --name NAME takes it from there), or choose another name"
+        raise LimakitError(
+            "is there and was not made by limakit, for it has no manifest", where=job.workspace.relative(job.path), remedy=remedy
+        ) from None
 
 
 def sweep(job: Job) -> None:
@@ -183,6 +207,7 @@ def _begin(job: Job) -> list[str] | None:
     sweep(job)
     if is_done(job.manifest, settings=job.settings, inputs=job.inputs):
         return None
+    made_by(job)
     return [response.model_dump_json() for response in take_up(job.work, job.header)]
 
 
