@@ -34,10 +34,10 @@ def _open(path: Path | None):
 
 
 def _wrote(paths: list[Path]) -> None:
-    from .progress import say
+    from .progress import say, visible
 
     for path in paths:
-        say(f"wrote {path}")
+        say(visible(f"wrote {path}"))
 
 
 @app.command()

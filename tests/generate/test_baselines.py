@@ -168,6 +168,8 @@ def test_on_the_command_line(tmp_path, limakit, monkeypatch):
         (blocked / f"{name}.py").write_text("raise ImportError('not here')")
     done = limakit("generate", "--import", "theirs.csv", "--name", "also", cwd=workspace.root, env={"PYTHONPATH": str(blocked)})
     assert "also: 2 responses" in done.stdout
+    done = limakit("generate", "--import", "theirs.csv", "--name", "red\x1b[31m", cwd=workspace.root)
+    assert "wrote" in done.stdout and "\x1b" not in done.stdout + done.stderr
     assert [r.text for r in rows(workspace, "also")] == ["[bold]0\x1b[31m", "[bold]1\x1b[31m"]
     for arguments, said in [
         (("--import", "theirs.csv"), "--import needs --name"),

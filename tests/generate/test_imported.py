@@ -114,6 +114,24 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
     assert "2 of 3 responses are not in the file: p2, p3" in said
 
 
+def test_a_response_of_several_samples_and_turns_is_named_as_one(tmp_path, capsys):
+    workspace = make(tmp_path, texts=("One?",), follow_ups=("More?",))
+    rows = [{"prompt_id": "p1", "output": " "}, {"prompt_id": "p1", "sample": 1, "turn": 1, "output": ""}, {"id": "x", "output": "X"}]
+    take(workspace, rows)
+    said = capsys.readouterr().err
+    assert "2 responses are empty: p1, p1 (sample 1, turn 1)" in said
+    assert "2 of 4 responses are not in the file: p1 (turn 1), p1 (sample 1)" in said
+
+
+def test_somebodys_file_of_the_name_is_not_written_over(tmp_path):
+    workspace = make(tmp_path)
+    workspace.responses.mkdir()
+    (workspace.responses / "theirs.jsonl").write_text("mine")
+    with pytest.raises(LimakitError, match="not made by limakit"):
+        take(workspace, [{"prompt_id": "p1", "output": "A"}])
+    assert (workspace.responses / "theirs.jsonl").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("file", "rows", "said"),
     [
@@ -122,6 +140,8 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
         ("a.jsonl", '{"output": "A"}\n', "row 1: lacks the prompt"),
         ("a.jsonl", '{"prompt_id": "p1", "output": true}\n', "row 1: output: expected a text, is true"),
         ("a.jsonl", '{"prompt_id": "p1", "output": "A", "sample": -1}\n', "row 1: sample: expected a number from 0"),
+        ("a.jsonl", '{"prompt_id": "p1", "output": "A", "sample": 1000000000}\n', "row 1: sample 1000000000, in a file of 1 rows"),
+        ("a.jsonl", '{"prompt_id": "p1", "response": "", "output": "real"}\n', "row 1: has two different responses, 'output' one of them"),
         ("a.jsonl", '{"prompt_id": "p1", "output": "\\ud800"}\n', "row 1: output: has half of a surrogate pair"),
         ("a.jsonl", '{"prompt_id": "p1", "output": "A"}\n{"prompt', "row 2: is not JSON"),
         ("a.jsonl", b'{"prompt_id": "p1", "output": "\xff"}\n', "row 1: is not UTF-8"),

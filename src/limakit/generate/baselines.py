@@ -40,7 +40,7 @@ def generate_baselines(workspace: Workspace, recipe: Recipe, names: Sequence[str
             warn("\n".join(visible(line) for line in f"{spec.name} failed, and the others go on: {told}".split("\n")))
     if failed:
         for path in wrote:
-            say(f"wrote {path}")
+            say(visible(f"wrote {path}"))
         remedy = "the same command does what is missing; what is there stays"
         raise LimakitError(f"{len(failed)} of {len(chosen)} failed: {', '.join(failed)}", where="baselines", remedy=remedy)
     return wrote

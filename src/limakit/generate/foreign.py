@@ -1,7 +1,7 @@
 r"""Rows of somebody else's responses, as people hand them on: JSON lines, one JSON list, or CSV.
 
     prompt    "prompt_id" or "id"; else the text under "prompt" or "instruction" (with Alpaca's "input" after it, where there is one)
-    response  "response", "output" or "text"
+    response  "response", "output" or "text"; of several all have to say the same
     besides   "sample", "turn"; "model" or "generator", of which one file has one; the rest of our own records (records.Response)
 
 Lines end at "\n" alone. Nothing is guessed: a row without one of the two, or with something that is no text, is an error that names it.
@@ -121,6 +121,10 @@ def _row(value: Any, where: str) -> Foreign:
     prompt_id = _text(value, IDS, where, number=True) or None  # CSV has no null
     prompt = _text(value, PROMPTS, where) or None
     text = _text(value, RESPONSES, where)
+    for key in RESPONSES:
+        if value.get(key) is not None and _text(value, (key,), where) != text:
+            remedy = "take out the one that is no response"
+            raise LimakitError(f"has two different responses, {key!r} one of them", where=where, remedy=remedy)
     if prompt is not None and (more := _text(value, ("input",), where)):
         prompt = f"{prompt}\n{more}"
     if (prompt_id is None and prompt is None) or text is None:

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import LimakitError
 from ..model.load import context_length, load_causal_lm, longrope_length
-from ..progress import warn
+from ..progress import visible, warn
 from ..recipe import GenerateSpec
 from ..records import Prompt, Response
 from .form import Form
@@ -97,5 +97,5 @@ def context_of(name: str, config: Any) -> int | None:
     context, changes = context_length(config), longrope_length(config)
     if changes is None or (context is not None and context <= changes):
         return context
-    warn(f"{name}: its context is taken as {changes} tokens, for beyond them its positions are counted in another way (longrope)")
+    warn(visible(f"{name}: its context is taken as {changes} tokens, for beyond them its positions are counted in another way (longrope)"))
     return changes

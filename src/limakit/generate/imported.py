@@ -6,9 +6,9 @@ unless the file is of our own records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..errors import LimakitError, UsageError
@@ -17,7 +17,7 @@ from ..recipe import Recipe
 from ..records import Prompt, Response
 from ..workspace import Workspace, is_done, name_for_file, sha256_file, stage_lock
 from .foreign import Foreign, read_foreign
-from .frame import Job, read_prompts, sweep, write
+from .frame import Job, made_by, read_prompts, sweep, write
 from .kept import Key
 
 NAMED = 5  # a note names this many rows or prompts
@@ -30,8 +30,9 @@ def import_responses(workspace: Workspace, recipe: Recipe, file: Path, name: str
     prompt is its last user turn, at a later turn the follow-up. Rows for no prompt, rows that say the same twice, and prompts without a response are counted and
     named, and the rest is taken. `file` is relative to the current folder.
 
-    Raises LimakitError, with nothing written, for a row that cannot be read, two different responses to one prompt and sample, an id whose prompt
-    has another text, a text that several prompts have, a file that answers none of the prompts, and a name under which a model answered here.
+    Raises LimakitError, with nothing written, for a row that cannot be read, or is said to be a later sample than the file has rows, two different
+    responses to one prompt and sample, an id whose prompt has another text, a text that several prompts have, a file that answers none of the
+    prompts, and a name under which a model answered here or somebody's file lies.
     """
     prompts = read_prompts(workspace, recipe.generate.prompts)
     prompts_path = workspace.path(recipe.generate.prompts)
@@ -47,7 +48,7 @@ def import_responses(workspace: Workspace, recipe: Recipe, file: Path, name: str
     with stage_lock(job.work, f"generate of {name}"):
         sweep(job)
         if is_done(job.manifest, settings=job.settings, inputs=inputs):
-            say(f"{workspace.relative(job.path)} is there, and nothing it was made from has changed")
+            say(visible(f"{workspace.relative(job.path)} is there, and nothing it was made from has changed"))
             return [job.path, job.manifest]
         _refuse_others(job)
         found = _match(read_foreign(file), prompts, name, file)
@@ -58,11 +59,8 @@ def import_responses(workspace: Workspace, recipe: Recipe, file: Path, name: str
 
 def _refuse_others(job: Job) -> None:
     """What a model took hours for is not written over: by its manifest it was not imported."""
-    try:
-        settings = dict(json.loads(job.manifest.read_bytes())["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if "imported" not in settings:
+    settings = made_by(job)
+    if settings is not None and "imported" not in settings:
         remedy = "choose another name, or remove that file and its manifest"
         raise LimakitError(f"holds responses that {job.name} gave here", where=job.workspace.relative(job.path), remedy=remedy)
 
@@ -87,6 +85,9 @@ def _match(rows: Sequence[Foreign], prompts: Sequence[Prompt], name: str, file: 
             tally.unmatched.append(row.place)
             continue
         key = prompt.id, row.sample or 0, row.turn
+        if key[1] >= len(rows):
+            what = f"sample {key[1]}, in a file of {len(rows)} rows"
+            raise LimakitError(what, where=row.where, remedy="number the responses to a prompt 0, 1, ...")
         if key not in found:
             found[key], places[key] = _response(row, key, name), row.place
         elif found[key].text == row.text:
@@ -106,26 +107,29 @@ def _match(rows: Sequence[Foreign], prompts: Sequence[Prompt], name: str, file: 
 
 
 def _tell(tally: _Tally, found: dict[Key, Response], prompts: Sequence[Prompt], name: str) -> None:
-    def note(what: str, which: Sequence[str]) -> None:
-        more = f" and {len(which) - NAMED} more" if len(which) > NAMED else ""
-        warn(visible(f"{name}: {what}: {', '.join(which[:NAMED])}{more}"))
+    def note(n: int, what: str, which: Iterable[str]) -> None:
+        more = f" and {n - NAMED} more" if n > NAMED else ""
+        warn(visible(f"{name}: {n} {what}: {', '.join(islice(which, NAMED))}{more}"))
 
     if tally.by_space:
-        note(f"{len(tally.by_space)} rows have their prompt's text but for white space, and are taken", tally.by_space)
+        note(len(tally.by_space), "rows have their prompt's text but for white space, and are taken", tally.by_space)
     if tally.twice:
-        note(f"{len(tally.twice)} rows say what an earlier one says, and are left out", tally.twice)
+        note(len(tally.twice), "rows say what an earlier one says, and are left out", tally.twice)
     if tally.unmatched:
-        note(f"{len(tally.unmatched)} rows answer none of the prompts, and are left out", tally.unmatched)
-    samples = range(1 + max(sample for _, sample, _ in found))
-    wanted = [(prompt.id, sample, turn) for prompt in prompts for sample in samples for turn in range(1 + len(prompt.follow_ups))]
-    missing = [key for key in wanted if key not in found]
-    if missing:
-        note(f"{len(missing)} of {len(wanted)} responses are not in the file", [_spoken(key) for key in missing])
+        note(len(tally.unmatched), "rows answer none of the prompts, and are left out", tally.unmatched)
+    if empty := [_spoken(key) for key, response in found.items() if not response.text.strip()]:
+        note(len(empty), "responses are empty", empty)
+    samples = 1 + max(sample for _, sample, _ in found)
+    wanted = samples * sum(1 + len(prompt.follow_ups) for prompt in prompts)
+    if wanted > len(found):  # few are named, and of a large set few are made
+        keys = ((prompt.id, sample, turn) for prompt in prompts for sample in range(samples) for turn in range(1 + len(prompt.follow_ups)))
+        note(wanted - len(found), f"of {wanted} responses are not in the file", (_spoken(key) for key in keys if key not in found))
 
 
 def _spoken(key: Key) -> str:
     prompt_id, sample, turn = key
-    return prompt_id + (f", sample {sample}" if sample else "") + (f", turn {turn}" if turn else "")
+    more = [f"{what} {n}" for what, n in (("sample", sample), ("turn", turn)) if n]
+    return f"{prompt_id} ({', '.join(more)})" if more else prompt_id
 
 
 def _response(row: Foreign, key: Key, name: str) -> Response:

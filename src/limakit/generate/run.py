@@ -9,7 +9,7 @@ from ..choice import checkpoint_of
 from ..errors import UsageError
 from ..model.fingerprint import fingerprint
 from ..model.load import load_config, load_tokenizer, locate
-from ..progress import say, warn
+from ..progress import say, visible, warn
 from ..recipe import Prompting, Recipe
 from ..train.ranks import Ranks, joined
 from ..workspace import Workspace, name_for_file, sha256_file
@@ -51,7 +51,7 @@ def _generate(workspace: Workspace, recipe: Recipe, model: str | None, name: str
     assert checkpoint is not None
     name = name or (recipe.name if model is None else _name_of(workspace, checkpoint))
     if chosen is not None:
-        say(f"{name}: {checkpoint} ({chosen.said})")
+        say(visible(f"{name}: {checkpoint} ({chosen.said})"))
     name_for_file(name)
     prompts = read_prompts(workspace, spec.prompts)
     # code from a model's repository runs only for the one the recipe trusts, and for what was trained from it
@@ -66,7 +66,7 @@ def _generate(workspace: Workspace, recipe: Recipe, model: str | None, name: str
         chosen.check(files, shown)
     form = form_of(load_tokenizer(checkpoint, **load), prompting)
     if prompting == "auto" and form.kind in OF_FORM:
-        warn(f"{name}: {OF_FORM[form.kind]}")
+        warn(visible(f"{name}: {OF_FORM[form.kind]}"))
     prompts_path = workspace.path(spec.prompts)
     job = Job(
         workspace, name, prompts, spec.samples, settings=_settings(shown, name, recipe, form), packages=("torch", "transformers"),
