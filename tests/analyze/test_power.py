@@ -12,6 +12,7 @@ from limakit.analyze.power import (
     prompts_for_mean,
     prompts_for_net,
     sign_power,
+    t_power,
 )
 from limakit.analyze.significance import sign_flip_test, sign_test
 
@@ -31,7 +32,7 @@ def test_the_sign_test_reaches_the_power(prompts, net, ties):
     assert sign_power(prompts, net, ties, 0.05) == pytest.approx(simulated(seen), abs=0.02)
 
 
-@pytest.mark.parametrize(("prompts", "difference"), [(20, 0.8), (50, 0.5), (128, 0.3)])
+@pytest.mark.parametrize(("prompts", "difference"), [(6, 2.0), (8, 1.5), (20, 0.8), (50, 0.5), (128, 0.3)])
 def test_sign_flips_of_means_reach_the_power(prompts, difference):
     def seen(random):
         return sign_flip_test(random.normal(difference, 1.2, prompts).tolist(), flips=500) <= 0.05
@@ -61,7 +62,7 @@ def test_means_as_statsmodels(prompts, difference, sd, level):
 
     theirs = TTestPower().power(effect_size=difference / sd, nobs=prompts, alpha=level, alternative="two-sided")
     if np.isfinite(theirs):
-        assert mean_power(prompts, difference, sd, level) == pytest.approx(theirs, abs=1e-6)
+        assert t_power(prompts, difference, sd, level) == pytest.approx(theirs, abs=1e-6)
 
 
 @settings(deadline=None, max_examples=25)
@@ -78,7 +79,7 @@ def test_two_prompts_by_simulation():
     random = np.random.default_rng(0)
     x = random.normal(576, 1, (200_000, 2))
     seen = np.abs(x.mean(1)) / (x.std(1, ddof=1) / np.sqrt(2)) > 636.619
-    assert mean_power(2, 576, 1.0, 0.001) == pytest.approx(seen.mean(), abs=0.005)
+    assert t_power(2, 576, 1.0, 0.001) == pytest.approx(seen.mean(), abs=0.005)
 
 
 def test_one_way_and_back():
@@ -95,6 +96,10 @@ def test_what_cannot_be_seen():
     assert net_for_prompts(5, 0.0, power=0.8, level=0.05) is None
     assert prompts_for_net(0.0001, 0.25, power=0.8, level=0.05) is None
     assert prompts_for_mean(0.0001, 1.2, power=0.8, level=0.05) is None
+    assert mean_power(5, 9.0, 0.1, 0.05) == 0  # the same of sign flips
+    assert mean_for_prompts(5, 0.1, power=0.8, level=0.05) is None
+    assert prompts_for_mean(1.0, 0.4, power=0.8, level=0.05) == 6
+    assert prompts_for_mean(1.0, 0.1, power=0.8, level=0.01) == 8
     assert sign_power(1000, 0.0, 0.25, 0.05) <= 0.05
 
 

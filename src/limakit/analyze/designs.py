@@ -214,7 +214,7 @@ def _designs(spread: Spread, difference: float | None, prompts: int | None, powe
 def _say_terms(spreads: Sequence[Spread], kind: str, power: float | None, level: float) -> None:
     """What all tables rest on. Lines of their own: a title would be as narrow as its table."""
     net = kind == "preference"
-    test = "sign test, a vote a prompt, ties dropped" if net else "paired by prompt"
+    test = "sign test, a vote a prompt, ties dropped" if net else "sign flips, paired by prompt"
     terms = [f"two-sided, level {level:g}", *([f"seen in {100 * power:g} % of such studies"] if power is not None else [])]
     if not spreads[0].of:
         terms.append(f"{100 * spreads[0].value:g} % ties" if net else f"sd over prompts of the difference {spreads[0].value:g}")
@@ -222,6 +222,8 @@ def _say_terms(spreads: Sequence[Spread], kind: str, power: float | None, level:
     say(", ".join(terms))
     if net:
         say("difference: wins minus losses, in percent points")
+    else:
+        say("where most prompts do not differ at all it takes up to a fifth more")
     if spreads[0].of and power is not None:
         say(f"cautious: at the end of the spread's {100 * CAUTIOUS:.0f} % interval that wants more prompts")
 
