@@ -110,7 +110,7 @@ def test_a_line_cut_by_a_full_disk(tmp_path):
             Account(unwritable, priced(), what="judge").reserve(request("abc"))
 
 
-FAULTS = ["yes", "yes", "yes", "none", "500", "429", "slow", "cut", "garbled", "400"]
+FAULTS = ["yes", "yes", "yes", "none", "500", "429", "slow", "cut", "garbled", "400", "504"]
 
 
 def unreliable(seed, served):
@@ -123,7 +123,12 @@ def unreliable(seed, served):
             return Reply(status=int(fault), headers={"Retry-After": "0"} if fault == "429" else {})
         usage = len(r.message.encode()) + 8, draw.randrange(r.body["max_tokens"] + 1)
         served.append(usage)
-        replies = {"slow": Reply("late", delay_s=0.5), "cut": Reply("cut", cut=True), "garbled": Reply(body=b"<html>")}
+        replies = {
+            "504": Reply(status=504),
+            "slow": Reply("late", delay_s=0.5),
+            "cut": Reply("cut", cut=True),
+            "garbled": Reply(body=b"<html>"),
+        }
         return replies.get(fault) or Reply("yes", usage=usage if fault == "yes" else None)
 
     return respond

@@ -42,6 +42,8 @@ def test_all_are_asked_once_with_bounded_concurrency(monkeypatch):
 FAULTS = {
     "429": lambda r: Reply(status=429, headers={"Retry-After": "0.2"}),
     "500": lambda r: Reply(status=500),
+    "504": lambda r: Reply(status=504, body=b"<html>gateway time-out</html>"),
+    "408": lambda r: Reply(status=408),
     "503": lambda r: Reply(status=503, body=b"<html>busy</html>"),
     "slow": lambda r: Reply("too late", delay_s=3.0),
     "cut": lambda r: Reply("never whole", cut=True),
@@ -60,12 +62,12 @@ def test_what_passes_is_tried_again(tmp_path):
         ask(endpoint.url, ["warm up"])  # the client's first request is slow to build
         prices = spec(endpoint.url, price_out=1e6)  # a token of the answer costs 1
         account = Account(tmp_path / "spent.jsonl", prices, what="judge")
-        got = ask(endpoint.url, list(FAULTS), account=account, timeout_s=1.0, concurrency=9)
+        got = ask(endpoint.url, list(FAULTS), account=account, timeout_s=1.0, concurrency=len(FAULTS))
         assert [got[i].text for i in range(len(FAULTS))] == [f"answer to {m}" for m in FAULTS]
         assert not any(a.problem for a in got.values())
         assert set(Counter(r.message for r in endpoint.requests[1:]).values()) == {3}
-        # an answer said that it took 1 token; twice each may have been billed in full, but for 429, 500 and 503
-        assert account.spent == len(FAULTS) + 2 * 100 * (len(FAULTS) - 3)
+        # an answer said that it took 1 token; twice each may have been billed in full, but for 429 and 503
+        assert account.spent == len(FAULTS) + 2 * 100 * (len(FAULTS) - 2)
 
 
 def test_retry_after_is_honoured():
@@ -132,7 +134,41 @@ def test_what_stays_ends_the_run_with_one_message(monkeypatch, status, said):
         assert "sk-secret" not in str(error.value)
         assert len(endpoint.requests) < 30
         if status != 400:
-            assert len(got) >= 3  # what was answered before was handed over
+            assert {a.text for a in got.values() if not a.missing} == {"yes"}
+            assert sum(not a.missing for a in got.values()) == 5  # all that was answered was handed over
+
+
+ENDS = {
+    "Retry-After": Reply(status=429, headers={"Retry-After": "400"}),
+    "401": Reply(status=401),
+    "402": Reply(status=402),
+    "404": Reply(status=404),
+    "in a row": Reply(status=500),
+}
+
+
+@pytest.mark.parametrize("fault", ENDS)
+def test_what_is_on_its_way_when_a_run_ends_is_waited_for(fault):
+    """Slow answers, which are paid for, and a failure beside them that ends the run at once: they are kept, nothing new is asked."""
+    n = 8 if fault == "in a row" else 1
+
+    def respond(r):
+        return ENDS[fault] if r.message.startswith("bad") else Reply("yes", delay_s=0.5)
+
+    with Endpoint(respond) as endpoint:
+        got = {}
+        messages = [*(f"m{i}" for i in range(7)), *(f"bad{i}" for i in range(n)), *(f"n{i}" for i in range(30))]
+        with pytest.raises(LimakitError):
+            ask(endpoint.url, messages, got=got, concurrency=8, retries=int(fault == "Retry-After"))
+        assert {i for i, a in got.items() if a.text == "yes"} == set(range(7))
+        assert not any(r.message.startswith("n") for r in endpoint.requests)
+
+
+def test_who_waits_to_ask_waits_no_longer_when_the_run_ends():
+    began = time.monotonic()
+    with Endpoint(lambda r: Reply(status=401)) as endpoint, pytest.raises(LimakitError, match="refuses access"):
+        ask(endpoint.url, ["a", "b", "c"], requests_per_minute=1)
+    assert time.monotonic() - began < 30
 
 
 def test_models_that_want_the_newer_name_of_the_limit():

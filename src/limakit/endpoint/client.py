@@ -16,17 +16,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-import httpx2
-
 from ..errors import LimakitError, UsageError
 from ..progress import warn
 from ..recipe import EndpointSpec
-from .budget import Account, CapReached
-from .failure import GOES_ON, Passing, Refused, Who, refused, unconnected
+from .budget import Account
+from .connection import Connections, Reply
+from .failure import GOES_ON, Passing, Refused, Who, may_be_billed, refused
 from .limits import LONGEST_RETRY_AFTER_S, Limits, backoff
 from .reply import Answer, Garbled, read_reply, scrub
 from .request import Request, fields_of, most_tokens, options_of, refused_field
-from .wire import Wire, needs_proxy
 
 
 def check_endpoint(spec: EndpointSpec, what: str) -> None:
@@ -58,7 +56,7 @@ def ask_all(
 
     `what` is the recipe's section, for messages ("judge"). `has_answered`: an earlier run with these settings got answers, so that refusals
     now are about the questions. Raises LimakitError, naming the address and the remedy, when the endpoint cannot be used, answers no
-    question at all, or the account's cap is reached (what is on its way then is still waited for); answers so far were yielded.
+    question at all, or the account's cap is reached. What is on its way then is waited for, and all answers were yielded before it raises.
     """
     if not requests:
         return
@@ -72,46 +70,27 @@ def ask_all(
             runner.run(talk.end())
 
 
-def _open(who: Who) -> list[httpx2.AsyncClient]:
-    """A client for each request on its way at once: one connection each, so that none looks for a free one among all."""
-    headers = {"Authorization": f"Bearer {who.key}", "Content-Type": "application/json"}
-    timeout = who.spec.timeout_s
-    parts = urlsplit(who.spec.base_url)
-    direct = not needs_proxy(parts.scheme, parts.hostname or "")
-    try:
-        context = httpx2.create_ssl_context()  # once: it takes as long as 20 requests
-    except OSError as error:  # the certificates are read here
-        raise UsageError(f"cannot read certificates: {error}", where="environment variable SSL_CERT_FILE or SSL_CERT_DIR") from None
-    return [
-        httpx2.AsyncClient(
-            headers=headers, timeout=timeout, follow_redirects=True, verify=context, transport=Wire(context) if direct else None
-        )
-        for _ in range(who.spec.concurrency)
-    ]  # fmt: skip
-
-
 class _Talk:
     """What the workers share: what is still to be asked, how fast, how often the endpoint has answered, and how often it has not."""
 
     def __init__(self, requests: Sequence[Request], spec: EndpointSpec, what: str, account: Account, has_answered: bool):
         self.requests, self.spec, self.account, self.has_answered = requests, spec, account, has_answered
         self.who, self.limits = Who(spec, what), Limits(spec)
-        self.base = spec.base_url.rstrip("/")
+        self._connections = Connections(self.who)
         self.queue = iter(range(len(requests)))
         self.left_out: frozenset[str] = frozenset()  # fields the server has refused, and without which it has answered
         self.answered = self.refused = 0
         self.in_a_row = 0  # questions that failed since the last answer, in a way that may not be theirs
         self.trouble: LimakitError | None = None  # what ends the run if no question is answered
-        self.cap: CapReached | None = None  # nothing new is sent
+        self.over: LimakitError | None = None  # ends the run: nothing new is sent, what is on its way is waited for, as it is paid for
         self._arrived: deque[tuple[int, Answer]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
-        self._clients: list[httpx2.AsyncClient] = []
+        self._on_their_way: set[asyncio.Task[None] | None] = set()
 
     async def begin(self) -> None:
-        self._clients = _open(self.who)
         self._news = asyncio.Event()
-        for client, _ in zip(self._clients, self.requests, strict=False):
-            worker = asyncio.create_task(self._work(client))
+        for _ in range(min(self.spec.concurrency, len(self.requests))):
+            worker = asyncio.create_task(self._work())
             worker.add_done_callback(lambda _: self._news.set())
             self._workers.add(worker)
 
@@ -120,12 +99,12 @@ class _Talk:
         while not self._arrived:
             done = {worker for worker in self._workers if worker.done()}
             for worker in done:
-                if error := worker.exception():
+                if not worker.cancelled() and (error := worker.exception()):
                     raise error
             self._workers -= done
             if not self._workers:
-                if self.cap:
-                    raise self.cap
+                if self.over:
+                    raise self.over
                 if self.trouble and not self.answered and not self.has_answered:
                     raise self.trouble
                 return []
@@ -139,26 +118,36 @@ class _Talk:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        for client in self._clients:
-            await client.aclose()
+        await self._connections.close()
 
-    async def _work(self, client: httpx2.AsyncClient) -> None:
+    async def _work(self) -> None:
         for i in self.queue:
             try:
-                answer = await self._ask_patiently(client, self.requests[i])
-            except CapReached as reached:
-                self.cap = reached  # the others still wait for what they have sent, which is paid for
+                answer = await self._ask_patiently(self.requests[i])
+            except LimakitError as error:
+                self._end_with(error)
                 return
             self._arrived.append((i, replace(answer, problem=answer.problem and scrub(answer.problem, self.who.secret))))
             self._news.set()
 
-    async def _ask_patiently(self, client: httpx2.AsyncClient, request: Request) -> Answer:
+    def _end_with(self, error: LimakitError) -> None:
+        """Those that wait to ask have nothing to wait for any more."""
+        if self.over is not None:
+            return
+        self.over = error
+        for worker in self._workers - self._on_their_way - {asyncio.current_task()}:
+            worker.cancel()
+        if self._on_their_way:
+            warn(f"no further question is asked; {len(self._on_their_way)} on their way are waited for, {self.spec.timeout_s:g} s at most")
+
+    async def _ask_patiently(self, request: Request) -> Answer:
         attempts, answered = 0, self.answered
         while True:
-            await self.limits.turn(sum(most_tokens(request)))
             try:
-                answer = await self._ask_once(client, request)
+                answer = await self._ask_once(request)
             except Passing as passing:
+                if self.over is not None:
+                    raise self.over from None
                 error = passing
             except Refused as refusal:
                 return self._goes_without(str(refusal), refusal.trouble, alone=refusal.alone)
@@ -205,18 +194,21 @@ class _Talk:
         if self.limits.pause(pause) and pause >= 10:
             warn(f"the endpoint of {self.who.what} is busy: a pause of {pause:.0f} s")
 
-    async def _ask_once(self, client: httpx2.AsyncClient, request: Request) -> Answer:
+    async def _ask_once(self, request: Request) -> Answer:
         """One attempt; where the server refuses a field by name, the request without it is part of the same attempt."""
         left_out = self.left_out
         while True:
+            if self.over is not None:
+                raise self.over
             sent = fields_of(request, self.spec.model, left_out)
+            await self.limits.turn(sum(most_tokens(request)))
             began = time.monotonic()
-            reply = await self._send(client, request, sent)
+            reply = await self._send(request, sent)
             if isinstance(reply, Answer):
                 break
-            name = refused_field(reply.content, sent) if reply.status_code in (400, 422) else None
+            name = refused_field(reply.body, sent) if reply.status in (400, 422) else None
             if name is None:
-                raise refused(reply.status_code, reply.headers, reply.content, self.who)
+                raise refused(reply.status, reply.headers, reply.body, self.who)
             left_out |= {name}
         if said := left_out - self.left_out - {"max_tokens"}:  # that one has only changed its name
             warn(f"the endpoint of {self.who.what} refuses {', '.join(sorted(said))}: left out, and recorded so")
@@ -227,30 +219,25 @@ class _Talk:
             structured=request.schema is not None and "response_format" not in left_out,
         )  # fmt: skip
 
-    async def _send(self, client: httpx2.AsyncClient, request: Request, sent: dict[str, object]) -> Answer | httpx2.Response:
+    async def _send(self, request: Request, sent: dict[str, object]) -> Answer | Reply:
         """The answer, or the reply of another status than 200. Reserved before it is sent, and settled. Raises Passing where no reply came."""
-        if self.cap is not None:
-            raise self.cap
         reserved = self.account.reserve(request)
+        content = json.dumps(sent, ensure_ascii=False).encode(errors="replace")
+        self._on_their_way.add(me := asyncio.current_task())
         try:
-            # the client's own time-out restarts with every byte that trickles in; this one does not
-            async with asyncio.timeout(self.spec.timeout_s):
-                content = json.dumps(sent, ensure_ascii=False).encode(errors="replace")
-                reply = await client.post(f"{self.base}/{request.path}", content=content)
-            answer = read_reply(reply.content, self.who.secret) if reply.status_code == 200 else None
-        except TimeoutError:
-            raise Passing(f"no answer within {self.spec.timeout_s:g} s", billed=True) from None
+            reply = await self._connections.send("POST", request.path, content)
+            answer = read_reply(reply.body, self.who.secret) if reply.status == 200 else None
         except Garbled as error:
             raise Passing(str(error), billed=True) from None
-        except httpx2.TransportError as error:
-            failed = unconnected(error, self.who)
-            if not (isinstance(failed, Passing) and failed.billed):
+        except (Passing, LimakitError) as error:
+            if not (isinstance(error, Passing) and error.billed):
                 self.account.settle(reserved, 0, 0)
-            raise failed from None
-        except httpx2.HTTPError as error:
-            raise Passing(f"its reply is garbled ({type(error).__name__})", billed=True) from None
-        if answer is None:
+            raise
+        finally:
+            self._on_their_way.discard(me)
+        if answer is not None:
+            self.account.settle_by(reserved, answer)
+            return answer
+        if not may_be_billed(reply.status):
             self.account.settle(reserved, 0, 0)
-            return reply
-        self.account.settle_by(reserved, answer)
-        return answer
+        return reply

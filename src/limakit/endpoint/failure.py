@@ -54,8 +54,8 @@ class Who:
         return LimakitError(scrub(what, self.secret), where=self.spec.base_url, remedy=remedy)
 
 
-def unconnected(error: httpx2.TransportError, who: Who) -> Exception:
-    """No whole reply came."""
+def unconnected(error: TimeoutError | httpx2.HTTPError, who: Who, *, sent: bool) -> Exception:
+    """No whole reply came. What was not even sent cannot have been billed."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):
@@ -64,10 +64,19 @@ def unconnected(error: httpx2.TransportError, who: Who) -> Exception:
             )
             return who.failure(f"the endpoint's certificate cannot be trusted: {link.verify_message}", remedy)
         link = link.__cause__ or link.__context__
-    unreachable = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError))
-    if isinstance(error, httpx2.TimeoutException) and not unreachable:
-        return Passing(f"no answer within {who.spec.timeout_s:g} s", billed=True)
-    return Passing(f"{type(error).__name__}: {error}".removesuffix(": "), billed=not unreachable, unreachable=unreachable)
+    unreachable = not sent or isinstance(error, httpx2.ProxyError)
+    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+        what = f"no {'connection' if unreachable else 'answer'} within {who.spec.timeout_s:g} s"
+    elif isinstance(error, httpx2.TransportError):
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    else:
+        what = f"its reply is garbled ({type(error).__name__})"
+    return Passing(what, billed=not unreachable, unreachable=unreachable)
+
+
+def may_be_billed(status: int) -> bool:
+    """Whether a reply of this status leaves open that the model has answered: a gateway gives up (504) while the model behind it goes on."""
+    return status == 408 or (status >= 500 and status not in (501, 503, 529))  # these say that nothing was begun
 
 
 def refused(status: int, headers: httpx2.Headers, body: bytes, who: Who) -> Exception:

@@ -6,13 +6,17 @@ ignore it. So a field is sent to the servers that are known to have it, which te
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-
+from ..errors import LimakitError
 from ..recipe import EndpointSpec
-from .failure import Who
+from .connection import Connections, Reply
+from .failure import Passing, Who
+
+PATIENCE_S = 10.0  # for the list of models, whatever trickles in
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,21 @@ SERVERS = {
 
 def find_server(spec: EndpointSpec, what: str) -> Server | None:
     """The kind of server, by who it says owns the model; None where it does not say, is of no kind known here, or does not answer."""
-    who = Who(spec, what)
     try:
-        reply = httpx2.get(
-            f"{spec.base_url.rstrip('/')}/models", headers={"Authorization": f"Bearer {who.key}"}, timeout=min(10.0, spec.timeout_s)
-        )
-        listed = reply.json() if reply.status_code == 200 else None
-    except (httpx2.HTTPError, OSError, ValueError, RecursionError):
+        reply = asyncio.run(_get_models(Who(spec.model_copy(update={"timeout_s": min(PATIENCE_S, spec.timeout_s)}), what)))
+        listed = json.loads(reply.body) if reply.status == 200 else None
+    except (Passing, LimakitError, ValueError, RecursionError):
         return None
     models = listed.get("data") if isinstance(listed, dict) else None
     models = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
     models = [model for model in models if model.get("id") == spec.model] or models
     owners = {str(model.get("owned_by")).lower() for model in models}
     return SERVERS.get(owners.pop()) if len(owners) == 1 else None
+
+
+async def _get_models(who: Who) -> Reply:
+    connections = Connections(who)
+    try:
+        return await connections.send("GET", "models")
+    finally:
+        await connections.close()
