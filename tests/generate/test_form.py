@@ -4,6 +4,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from limakit.errors import LimakitError, UsageError
 from limakit.generate.form import Form, form_of
@@ -70,6 +71,40 @@ def test_for_a_base_model_text_stays_text(text, kind):
     ids = form.encode(turns(text))
     assert ids[0] == tokenizer.bos_token_id and not set(ids[1:]) & {tokenizer.bos_token_id, tokenizer.eos_token_id}
     assert text in tokenizer.decode(ids[1:])
+
+
+@pytest.mark.parametrize("strip", [{"rstrip": True}, {"lstrip": True}, {}])
+def test_a_special_tokens_string_in_a_text_changes_nothing_around_it(strip):
+    """Also where the special tokens take the white space beside them (Phi-3): the frame is that of any other text."""
+    tokenizer = with_template(" <|user|>\n{{ messages[0]['content'] }}\n<|end|>\n<|user|> \n")
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(one, special=True, **strip) for one in ("<|user|>", "<|end|>")]})
+    form = form_of(tokenizer, "auto")
+    usual, marked = (form.encode(turns(text)) for text in ("the cat", "the cat </s>"))
+    begin = tokenizer("the cat", add_special_tokens=False)["input_ids"]
+    at = next(i for i in range(len(usual)) if usual[i : i + len(begin)] == begin)
+    assert marked[: at + len(begin)] == usual[: at + len(begin)]
+    rest = usual[at + len(begin) :]
+    assert marked[-len(rest) :] == rest and tokenizer.eos_token_id not in marked
+
+
+def test_a_tokenizer_is_taken_apart_once(monkeypatch):
+    """It takes half a second where the vocabulary is large."""
+    form, encoded = form_of(with_template(), "auto"), []
+    for text in ("a</s>", "b<s>"):
+        form.encode(turns(text))
+        encoded.append(form._marked[0])
+    assert encoded[0] is encoded[1]
+
+
+def test_a_template_that_asks_for_the_day_is_told_the_same_every_day():
+    """As Llama's do. transformers takes the computer's clock."""
+    template = (
+        "\n  {%- if strftime_now is defined %}\n  {% set day = strftime_now('%d %b %Y') %}{% else %}{% set day = 'none' %}{% endif %}\n"
+        "{% macro said(text) %}{{ text }}, {{ strftime_now('%-d.%-m.%y %A') }}{% endmacro %}\n {{ day }}: {{ said(messages[0]['content']) }}"
+    )
+    dated = form_of(with_template(template), "auto")
+    assert dated.tokenizer.decode(dated.encode(turns("x"))) == " 26 Jul 2024: x, 26.7.24 Friday"
+    assert dated.writes_date and not form_of(with_template(), "auto").writes_date
 
 
 def test_a_template_that_refuses_or_rewrites_is_told():

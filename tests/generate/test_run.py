@@ -268,6 +268,35 @@ def test_a_foreign_chat_model_is_asked_in_its_own_template(tmp_path, capsys):
     assert read_jsonl(path, Response) != before
 
 
+def test_a_template_that_writes_the_date(tmp_path, capsys):
+    workspace, recipe = make(tmp_path / "w", n=1, max_tokens=3, samples=1)
+    folder = workspace.runs / "lima/final"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ strftime_now('%Y') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    [_, manifest] = generate(workspace, recipe, model=None, name=None)
+    assert "always told 26 July 2024" in capsys.readouterr().err
+    assert json.loads(manifest.read_bytes())["settings"]["date"] == "2024-07-26"
+
+
+def test_prompts_that_are_no_tokens_of_the_model_are_named_before_it_is_asked(tmp_path, monkeypatch):
+    """A tokenizer with more tokens than the model, and one that drops what it does not know; in a follow-up too."""
+    workspace, recipe = make(tmp_path / "w", n=2, chat=False)
+    tiny.save_base(workspace.root / "base", max_position_embeddings=128)
+    tokenizer = AutoTokenizer.from_pretrained(workspace.root / "base")
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(workspace.root / "base")
+    monkeypatch.setattr(room, "load_causal_lm", None)
+    first = Prompt(id="mine", source="t", turns=(Turn(role="user", text="A <new> one?"),))
+    for prompt in (first, first.model_copy(update={"turns": (Turn(role="user", text="One?"),), "follow_ups": ("<new>",)})):
+        write_jsonl(workspace.data / "test.jsonl", [prompt])
+        with pytest.raises(LimakitError, match=r"(?s)test\.jsonl: prompt 'mine' has the token '<new>'.*take it out"):
+            generate(workspace, recipe, model="base", name=None, prompting="plain")
+    monkeypatch.setattr("limakit.generate.form.Form.encode", lambda self, turns: [])
+    with pytest.raises(LimakitError, match=r"(?s)prompt 'mine' has no tokens.*mend it"):
+        generate(workspace, recipe, model="base", name=None, prompting="plain")
+
+
 def test_a_readme_beside_the_model_changes_nothing(tmp_path, capsys):
     workspace, recipe = make(tmp_path / "w", n=2, max_tokens=3)
     generate(workspace, recipe, model=None, name=None)

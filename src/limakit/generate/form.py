@@ -5,14 +5,19 @@
     plain     a base model goes on from the text of the prompt
     urial     a base model goes on from a fixed prompt with examples (prompting.py)
 
-In none of them is a text anything but text: "</s>" in a prompt is four characters, and never ends a turn.
+In none of them is the string of a special token in a text anything but text: "</s>" in a prompt is four characters, and never ends a turn. (A
+template that marks its turns with plain text cannot be told from a prompt that contains those marks.)
+
+Some templates write today's date into the prompt; a response would depend on the day. Here it is always the same day, DATE.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any, Literal
 
@@ -25,6 +30,7 @@ from ..records import Turn
 from .prompting import as_text, cut, end_texts, reaches
 
 Kind = Literal["chat", "template", "plain", "urial"]
+DATE = date(2024, 7, 26)  # what Llama 3's own templates say where they are told no date
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,20 @@ class Form:
         return ended
 
     @cached_property
+    def writes_date(self) -> bool:
+        """Whether the template asks what day it is."""
+        return self.kind == "template" and "strftime_now" in self._template
+
+    @cached_property
+    def _template(self) -> str:
+        """The tokenizer's own; where it asks for the day, with a macro of that name before it, for transformers passes on no function."""
+        template = str(self.tokenizer.get_chat_template())
+        if "strftime_now" not in template:
+            return template
+        filled = "".join(f" | replace('%{one}', {json.dumps(DATE.strftime(f'%{one}'))})" for one in ("-d", "-m", *"aAbBcdFjmuUVwWxyY"))
+        return f"{{% macro strftime_now(how) %}}{{{{ how{filled} }}}}{{% endmacro %}}\n{template}"
+
+    @cached_property
     def _turn_end(self) -> int | None:
         """The special token that the template writes right after an answer, which not every model of that template names as EOS."""
         word = f"turn{secrets.token_hex(12)}"
@@ -104,7 +124,9 @@ class Form:
     def _render(self, turns: Sequence[Turn], texts: Sequence[str]) -> str:
         messages = [{"role": turn.role, "content": text} for turn, text in zip(turns, texts, strict=True)]
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            return str(
+                self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, chat_template=self._template)
+            )
         except Exception as error:  # somebody's template raises whatever it likes
             reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
             remedy = 'ask it otherwise: prompting = "plain" or "urial"'
@@ -130,24 +152,32 @@ class Form:
         )  # fmt: skip
 
     def _encode_marked(self, frame: str, words: list[str], texts: list[str]) -> list[int]:
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
+        if not isinstance(getattr(self.tokenizer, "backend_tokenizer", None), Tokenizer):
             raise LimakitError(
                 "a text contains the string of a special token, which this slow tokenizer would take for the token itself",
                 where=self._name, remedy="use a model with a tokenizer.json, or mend the text",
             )  # fmt: skip
-        plain = Tokenizer.from_str(backend.to_str())
-        plain.encode_special_tokens = True
-        ids: dict[int, int] = {}
-        for special in sorted(self._specials, key=len, reverse=True):
+        plain, marks = self._marked
+        ids = {}
+        for special, mark in marks.items():
             if special in frame:
-                mark = f"<mark-{secrets.token_hex(16)}>"
-                plain.add_tokens([AddedToken(mark, normalized=False, special=False)])
-                mark_id = plain.token_to_id(mark)
-                assert mark_id is not None
-                ids[mark_id] = self.tokenizer.convert_tokens_to_ids(special)
+                ids[plain.token_to_id(mark)] = self.tokenizer.convert_tokens_to_ids(special)
                 frame = frame.replace(special, mark)
         return [ids.get(i, i) for i in plain.encode(_put(frame, words, texts), add_special_tokens=False).ids]
+
+    @cached_property
+    def _marked(self) -> tuple[Tokenizer, dict[str, str]]:
+        """The tokenizer with special tokens as text, and for each of them, the longest first, a mark that it takes for a token in its stead."""
+        plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        plain.encode_special_tokens = True
+        known = {str(token.content): token for token in self.tokenizer.added_tokens_decoder.values()}
+        marks = {special: f"<mark-{secrets.token_hex(16)}>" for special in sorted(self._specials, key=len, reverse=True)}
+        plain.add_tokens([
+            # a token that takes the white space beside it, does
+            AddedToken(mark, normalized=False, special=False, **{of: getattr(known.get(special), of, False) for of in ("lstrip", "rstrip")})
+            for special, mark in marks.items()
+        ])  # fmt: skip
+        return plain, marks
 
     @cached_property
     def _specials(self) -> list[str]:

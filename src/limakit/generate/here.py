@@ -13,7 +13,7 @@ from ..errors import LimakitError
 from ..model.load import context_length, load_causal_lm, longrope_length
 from ..progress import visible, warn
 from ..recipe import GenerateSpec
-from ..records import Prompt, Response
+from ..records import Prompt, Response, Turn
 from .form import Form
 from .frame import Question
 from .local import Row, Stream, decode
@@ -22,7 +22,8 @@ from .sampling import Sampling
 
 @dataclass
 class Here:
-    """A checkpoint and how it is asked. Its weights are read when the first question comes. `context` is what a prompt and its response may have."""
+    """A checkpoint and how it is asked. Its weights are read when the first question comes. `context` is what a prompt and its response may have,
+    `vocabulary` how many tokens it knows, which may be fewer than its tokenizer; None where its configuration does not say."""
 
     checkpoint: str
     load: dict[str, Any]  # where and how model/load.py finds it
@@ -31,12 +32,16 @@ class Here:
     spec: GenerateSpec
     form: Form
     context: int | None
+    vocabulary: int | None
     device: torch.device
     _model: Any = field(default=None, repr=False)
 
     def check(self, prompts: Sequence[Prompt], path: Path) -> None:
-        """Raise LimakitError for prompts that fill the model's context, so that none is met after hours."""
-        sizes = [(prompt.id, len(self.form.encode(prompt.turns))) for prompt in prompts]
+        """Raise LimakitError for prompts that fill the model's context, or are no tokens that it knows, so that none is met after hours."""
+        for prompt in prompts:
+            for text in prompt.follow_ups:
+                self._ids(prompt.id, (Turn(role="user", text=text),), path)
+        sizes = [(prompt.id, len(self._ids(prompt.id, prompt.turns, path))) for prompt in prompts]
         full = [(prompt_id, size) for prompt_id, size in sizes if self.context is not None and size >= self.context]
         if full:
             others = f", and {len(full) - 1} more prompts" if len(full) > 1 else ""
@@ -49,12 +54,27 @@ class Here:
                 else "shorten it or take it out, or use a model with a longer context",
             )  # fmt: skip
 
+    def _ids(self, prompt_id: str, turns: Sequence[Turn], where: Path | None = None) -> list[int]:
+        ids = self.form.encode(turns)
+        if not ids:
+            remedy = "mend it or take it out, or ask the model in another way (prompting)"
+            raise LimakitError(
+                f"prompt {prompt_id!r} has no tokens: the tokenizer knows none of its characters", where=where, remedy=remedy
+            )
+        if self.vocabulary is not None and max(ids) >= self.vocabulary:
+            token = self.form.tokenizer.convert_ids_to_tokens(max(ids))
+            raise LimakitError(
+                f"prompt {prompt_id!r} has the token {token!r} ({max(ids)}), and the model knows the first {self.vocabulary} alone", where=where,
+                remedy="take it out, or use the tokenizer that belongs to the model",
+            )  # fmt: skip
+        return ids
+
     def answer(self, questions: Sequence[Question]) -> Iterator[Response]:
         """A response to each question, in the order in which they end. Where a dialogue has filled the model's context, the response is empty
         and says so."""
         by_ends: dict[tuple[str, ...], list[Row]] = {}
         for question in questions:
-            ids = self.form.encode(question.prompt.turns)
+            ids = self._ids(question.prompt.id, question.prompt.turns)
             room = None if self.context is None else self.context - len(ids)
             row = Row(question.prompt.id, question.sample, ids, room, turn=question.turn)
             if room is not None and room <= 0:
@@ -99,3 +119,9 @@ def context_of(name: str, config: Any) -> int | None:
         return context
     warn(visible(f"{name}: its context is taken as {changes} tokens, for beyond them its positions are counted in another way (longrope)"))
     return changes
+
+
+def vocabulary_of(config: Any) -> int | None:
+    """How many tokens the model has embeddings for."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) else None

@@ -13,9 +13,9 @@ from ..progress import say, visible, warn
 from ..recipe import Prompting, Recipe
 from ..train.ranks import Ranks, joined
 from ..workspace import Workspace, name_for_file, sha256_file
-from .form import Form, form_of
+from .form import DATE, Form, form_of
 from .frame import Job, fill, read_prompts, sampling_of
-from .here import Here, context_of
+from .here import Here, context_of, vocabulary_of
 from .prompting import examples_hash
 
 OF_FORM = {
@@ -67,19 +67,22 @@ def _generate(workspace: Workspace, recipe: Recipe, model: str | None, name: str
     form = form_of(load_tokenizer(checkpoint, **load), prompting)
     if prompting == "auto" and form.kind in OF_FORM:
         warn(visible(f"{name}: {OF_FORM[form.kind]}"))
+    if form.writes_date:
+        warn(visible(f"{name}: its chat template asks for the day, and is always told {DATE:%d %B %Y}"))
     prompts_path = workspace.path(spec.prompts)
     job = Job(
         workspace, name, prompts, spec.samples, settings=_settings(shown, name, recipe, form), packages=("torch", "transformers"),
         inputs={workspace.relative(prompts_path): sha256_file(prompts_path)} | {f"{shown}/{file}": digest for file, digest in files.items()},
     )  # fmt: skip
-    here = Here(checkpoint, load, name, recipe.seed, spec, form, context_of(name, config), ranks.device)
+    here = Here(checkpoint, load, name, recipe.seed, spec, form, context_of(name, config), vocabulary_of(config), ranks.device)
     here.check(prompts, prompts_path)
     return fill(job, here.answer, ranks)
 
 
 def _settings(model: str, name: str, recipe: Recipe, form: Form) -> dict[str, Any]:
     settings = {"model": model, "name": name, "seed": recipe.seed, "prompting": form.kind, "sampling": sampling_of(recipe.generate)}
-    return settings | ({"examples_sha256": examples_hash()} if form.kind == "urial" else {})
+    settings |= {"examples_sha256": examples_hash()} if form.kind == "urial" else {}
+    return settings | ({"date": DATE.isoformat()} if form.writes_date else {})
 
 
 def _inside(path: Path, folder: Path) -> bool:
