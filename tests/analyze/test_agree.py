@@ -148,6 +148,6 @@ def test_agree_prints_the_known_values_of_pandalm(shared, limakit, tmp_path):
     assert round(everyone["alpha"]["value"], 3) == 0.864
     done = limakit("agree", "people.jsonl", "gpt-3.5-turbo.jsonl", "pandalm-7b.jsonl", cwd=tmp_path, env={"COLUMNS": "200"}).stdout
     shown = {line.split("│")[1].strip(): line for line in done.splitlines() if line.startswith("│")}
-    assert "94 [91–95]" in shown["among people (3 judges)"] and ".86 [.81–.90]" in shown["among people (3 judges)"]
+    assert "94 [90–95]" in shown["among people (3 judges)"] and ".86 [.80–.90]" in shown["among people (3 judges)"]
     assert "974" in shown["gpt-3.5-turbo – people (4 judges)"] and "pandalm/7b – people (4 judges)" in shown
     assert "gpt-3.5-turbo 25 of 999" in done

@@ -127,6 +127,21 @@ def turns_of_dialogues(dialogues):
     return one
 
 
+def sessions(dialogues):
+    """A fifth of the dialogues go wrong and on and on: eight to twelve turns of which most fail, where others have one or two."""
+    truth = (0.8 * 1.5 * 0.05 + 0.2 * 10 * 0.7) / (0.8 * 1.5 + 0.2 * 10)
+
+    def one(random, _trial):
+        clusters = []
+        for _ in range(dialogues):
+            good = random.random() < 0.8
+            turns = int(random.integers(1, 3) if good else random.integers(8, 13))
+            clusters.append((random.random(turns) >= (0.95 if good else 0.3)).astype(float).tolist())
+        return cluster_bootstrap(clusters, sizes=[float(len(c)) for c in clusters], bounds=(0, 1), resamples=2000), truth
+
+    return one
+
+
 STUDIES = {
     "mean of draws, skewed": mean_with_draws("mostly sixes", 10, 5),
     "mean of draws": mean_with_draws("graded", 30, 3),
@@ -136,6 +151,7 @@ STUDIES = {
     "rare difference, scale not known": rare_difference(5),
     "difference": paired_difference("even", 50, 1),
     "dialogues": turns_of_dialogues(10),
+    "dialogues that fail are long": sessions(20),
     "many dialogues": turns_of_dialogues(40),
 }
 

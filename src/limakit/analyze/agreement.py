@@ -150,7 +150,7 @@ def with_interval(
     """The statistic of the summed tables, with an interval that resamples whole clusters (prompts); None where it is not defined.
 
     Estimator: as `intervals.cluster_bootstrap`, carried over from means to any figure of a table. Clusters get random weights, uniform over all that
-    have one sum (the Bayesian bootstrap, Rubin 1981), and there is one cluster more, which nobody saw, of the mean size: for the upper end one where
+    have one sum (the Bayesian bootstrap, Rubin 1981), and there is one cluster more, which nobody saw, of the largest size seen: for the upper end one where
     the judges agree, for the lower one where they do not, in the cell that moves the figure furthest. On an `ordered` scale it
     disagrees by no more steps than the worst pair seen, and at least by one. For the share of exact agreement with one item a prompt this is the exact
     interval of Clopper and Pearson. Weights are never 0, so no resample is degenerate where the whole is not.
@@ -239,9 +239,12 @@ def _intervals(
     if not any(defined):
         return [None] * len(wanted)
     random = np.random.default_rng(seed)
+    sizes_C = clusters_CKK.sum((1, 2))
+    largest, total = float(sizes_C.max()), float(sizes_C.sum())
     drawn_DKK = _draw(clusters_CKK, resamples, random)
-    unseen_D = random.beta(1, n, resamples)[:, None, None]  # the weight of the cluster that nobody saw
-    kept_DKK = (1 - unseen_D) * drawn_DKK
+    unseen_D = largest * random.standard_exponential(resamples)  # the cluster that nobody saw
+    scale_D = total / (drawn_DKK.sum((1, 2)) + unseen_D)
+    kept_DKK, unseen_D11 = drawn_DKK * scale_D[:, None, None], (unseen_D * scale_D)[:, None, None]
     reach = max(1, int(_apart(_places(size))[whole_KK > 0].max()))
     tail = (1 - level) / 2
     results: list[Estimate | None] = []
@@ -252,10 +255,12 @@ def _intervals(
         value = float(statistic(whole_KK))
         ends = []
         for apart, pick, quantile in ((True, np.argmin, tail), (False, np.argmax, 1 - tail)):
-            cells_XKK = _unseen(size, apart, reach if ordered else size) * whole_KK.sum()
-            moved = np.round(statistic((n * whole_KK + cells_XKK) / (n + 1)), 9)  # of equal cells the first, whatever rounding says
+            cells_XKK = _unseen(size, apart, reach if ordered else size)
+            moved = np.round(
+                statistic((whole_KK + largest * cells_XKK) * (total / (total + largest))), 9
+            )  # of equal cells the first, whatever rounding says
             cell_KK = cells_XKK[pick(moved)]
-            ends.append(float(np.quantile(statistic(kept_DKK + unseen_D * cell_KK), quantile)))
+            ends.append(float(np.quantile(statistic(kept_DKK + unseen_D11 * cell_KK), quantile)))
         results.append(Estimate(value, min(ends[0], value), max(ends[1], value)))
     return results
 
@@ -268,14 +273,14 @@ def _unseen(size: int, apart: bool, reach: int) -> Array:
 
 
 def _draw(clusters_CKK: Array, resamples: int, random: np.random.Generator) -> Array:
-    """Sums of the clusters' tables with random weights of mean 1, one sum a draw."""
+    """Sums of the clusters' tables with random weights (exponential, of mean 1), one sum a draw."""
     n, size = len(clusters_CKK), clusters_CKK.shape[-1]
     flat = clusters_CKK.reshape(n, size * size)
     at_once = max(1, _CELLS // n)
     parts = []
     for start in range(0, resamples, at_once):
         weights_DC = random.standard_exponential((min(at_once, resamples - start), n))
-        parts.append((weights_DC @ flat) / weights_DC.mean(1, keepdims=True))
+        parts.append(weights_DC @ flat)
     return np.concatenate(parts).reshape(resamples, size, size)
 
 

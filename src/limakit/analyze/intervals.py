@@ -40,7 +40,7 @@ def cluster_bootstrap(
 
     `clusters[i]` holds the values of cluster i (a prompt, a dialogue); each cluster weighs the same however many values it has, or `sizes[i]`
     where they are given (a dialogue's turns: the mean is then one over turns, and a cluster's random weight is multiplied by its size; the
-    cluster that nobody saw has the mean size). `bounds` is the range a value can take. The order of the clusters matters for nothing but the random draws: pass them sorted.
+    cluster that nobody saw has the largest size seen). `bounds` is the range a value can take. The order of the clusters matters for nothing but the random draws: pass them sorted.
 
     Estimator: the Bayesian bootstrap over clusters (Rubin 1981) with one cluster more, which nobody saw, at the bound. The n cluster means and
     the upper bound get random weights, uniform over all that sum to 1; the upper end is the (1 + level) / 2 quantile of the weighted mean,
@@ -50,7 +50,9 @@ def cluster_bootstrap(
     values, the exact interval (Clopper and Pearson 1934); for n equal values v it reaches v + (1 - tail^(1/n)) (bound - v), tail =
     (1 - level) / 2, so one cluster says almost nothing; and where clusters are many it comes to the usual interval. No value that gets
     worse moves an end upwards. That it covers at least as often as it says is proven for 0/1 values and held in every simulation for others
-    (tests/analyze/test_intervals.py); with few clusters it covers more often.
+    (tests/analyze/test_intervals.py); with few clusters it covers more often. One limit: where size goes with the value and no large cluster was seen,
+    nothing tells how much one would weigh. Of dialogues of which a fifth are long and mostly fail, 10 have no such one in 11 of 100 studies, and the interval
+    covers 92 times in 100; 20 cover 99 times.
 
     Raises ValueError for no clusters, an empty cluster, a size that is not above 0, or a value outside the bounds.
     """
@@ -67,7 +69,7 @@ def cluster_bootstrap(
     if sizes is None or len(set(sizes)) == 1:
         sizes_N, value = None, math.fsum(means) / n
     else:
-        sizes_N = np.array(sizes, dtype=np.float64) / (math.fsum(sizes) / n)
+        sizes_N = np.array(sizes, dtype=np.float64) / max(sizes)  # of the unseen one's size: long dialogues may be the ones that go wrong
         value = math.fsum(means * sizes_N) / math.fsum(sizes_N)
     at_once = max(1, _CELLS // n)
     if at_once >= resamples:
