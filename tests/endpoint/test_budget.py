@@ -66,6 +66,20 @@ def test_a_server_that_counts_more_than_the_bound(tmp_path):
         account.reserve(request("abc"))
 
 
+def test_answers_longer_than_max_tokens(tmp_path):
+    """A server that does not count thinking: later answers are taken to be as much longer, each of those on its way only once."""
+    account = Account(tmp_path / "s.jsonl", priced(price_in=0.0, price_out=1e6, max_cost=2000.0), what="judge")
+    three = [account.reserve(request("abc")) for _ in range(3)]
+    for reserved in three:
+        account.settle_by(reserved, Answer("x", tokens_in=5, tokens_out=400))
+    assert account.spent == 1200
+    assert account.reserve(request("abc")).tokens_out == 400
+    assert account.reserve(request("abc")).tokens_out == 400
+    with pytest.raises(CapReached):
+        account.reserve(request("abc"))
+    assert account.spent == 2000
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.sampled_from(["answer", "no usage", "refused", "lost"])), max_size=40),
        st.integers(0, 3000))  # fmt: skip
 @settings(max_examples=60, deadline=None)

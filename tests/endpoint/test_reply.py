@@ -44,12 +44,24 @@ def test_shapes(body, text, problem):
 
 
 @pytest.mark.parametrize(
+    ("word", "finish"), [("stop", "stop"), ("EOS", "stop"), ("eos_token", "stop"), ("max_tokens", "length"), (None, None)]
+)
+def test_how_it_ended(word, finish):
+    answer = read_reply(reply(word, content="x"), "")
+    assert answer.finish == finish
+    assert (answer.problem is None) == (finish != "length")
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         (b'{"choices": []}', "holds no message"),
         (b'{"choices": null}', "holds no message"),
         (b'{"choices": [{"message": null}]}', "holds no message"),
-        (b'{"error": {"message": "out of sk-secret memory"}}', r"holds no message: out of \*\*\* memory"),
+        (b'{"error": {"message": "out of sk-secret memory"}}', r"tells of an error: out of \*\*\* memory"),
+        (reply("sk-secret error", content="half"), r"did not end but by '\*\*\* error'"),
+        (reply(), "holds no message"),
+        (reply(None, content=None), "holds no message"),
         (b"<!DOCTYPE html><p>Welcome", "web page"),
         (b"\xff", "not JSON"),
         (b"[" * 100_000, "not JSON"),

@@ -1,5 +1,7 @@
 """Responses of models behind a real server: what is sent, what is a response, and what is told of the sampling."""
 
+import json
+
 import pytest
 from endpoint import Endpoint, Reply, refuses
 
@@ -83,7 +85,7 @@ def test_what_is_a_response(tmp_path):
     thought = b'{"choices": [{"message": {"content": "", "reasoning_content": "Hm"}, "finish_reason": "length"}]}'
     replies = [
         Reply("whole"), Reply("cut", finish="length"), Reply("filt", finish="content_filter"), Reply(""), Reply(None, refusal="No."),
-        Reply("odd", finish="because"), Reply(status=400), Reply(status=500), Reply(body=call), Reply(body=thought),
+        Reply("odd", finish=None), Reply(status=400), Reply(status=500), Reply(body=call), Reply(body=thought),
     ]  # fmt: skip
     got: list = []
     with Endpoint(lambda r: replies[int(r.message.split()[1][0])]) as endpoint:
@@ -96,6 +98,29 @@ def test_what_is_a_response(tmp_path):
             "p0": ("whole", "eot"), "p1": ("cut", "length"), "p2": ("filt", "filtered"), "p3": ("", "eot"), "p4": ("No.", "eot"),
             "p5": ("odd", "unknown"),
         }  # fmt: skip
+
+
+BROKEN = {
+    "error": {"message": {"content": "half an answ"}, "finish_reason": "error", "error": {"code": 502, "message": "provider died"}},
+    "error without a word": {"message": {"content": "half an answ"}, "finish_reason": "error"},
+    "abort": {"message": {"content": "half an answ"}, "finish_reason": "abort"},
+    "nobody knows": {"message": {"content": "half an answ"}, "finish_reason": "because"},
+    "empty message": {"message": {}, "finish_reason": "stop"},
+    "nothing and no end": {"message": {"content": ""}, "finish_reason": None},
+    "a tool": {"message": {"content": "I look it up.", "tool_calls": [{"id": "1"}]}, "finish_reason": "tool_calls"},
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_half_an_answer_is_no_response(tmp_path, how):
+    """Of one that always ends so there is none; where the next attempt is whole, that is the response."""
+    broken = Reply(body=json.dumps({"choices": [BROKEN[how]]}).encode())
+    got: list = []
+    with Endpoint(lambda r: broken if "0" in r.message or ("1" in r.message and not r.times) else "whole") as endpoint:
+        with pytest.raises(LimakitError, match="of 3 requests brought no response"):
+            responses(tmp_path, endpoint.url, [prompt(n) for n in range(3)], got=got)
+        assert {r.text for r in got} == {"whole"}
+        assert {r.prompt_id for r in got} == ({"p2"} if how == "a tool" else {"p1", "p2"})
 
 
 def test_a_dialogue_is_sent_as_messages(tmp_path):

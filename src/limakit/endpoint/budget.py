@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import LimakitError, UsageError
 from ..recipe import EndpointSpec
@@ -34,6 +34,15 @@ def money(amount: float) -> str:
     return f"{amount:.2f}" if amount >= 1 or amount == 0 else f"{amount:.2g}"
 
 
+class Reserved(NamedTuple):
+    """Tokens counted before a request is sent; `bound_in` and `bound_out` are its bounds without what earlier answers had beyond theirs."""
+
+    tokens_in: int
+    tokens_out: int
+    bound_in: int
+    bound_out: int
+
+
 class CapReached(LimakitError):
     """The next request could exceed max_cost. Those on their way are paid for and may still be answered."""
 
@@ -50,7 +59,9 @@ class Account:
         self._name = [spec.base_url.rstrip("/"), spec.model]
         self._in = self._out = self._read = 0  # tokens so far, and bytes of the ledger that they were read from
         self._file: BinaryIO | None = None
-        self._template = 0  # tokens of the longest template seen beyond what the bound allows for
+        self._beyond_in = self._beyond_out = (
+            0  # the most that a request and an answer had beyond their bounds: templates, thinking not held to max_tokens
+        )
 
     @property
     def spent(self) -> float:
@@ -74,24 +85,25 @@ class Account:
             )
         return most
 
-    def reserve(self, request: Request) -> tuple[int, int]:
+    def reserve(self, request: Request) -> Reserved:
         """Count the most that a request can cost, before it is sent; returns the tokens for `settle`. Raises CapReached where it does not fit."""
-        tokens_in, tokens_out = most_tokens(request)
-        tokens_in += self._template
-        if not self._change(tokens_in, tokens_out, capped=True):
+        bound_in, bound_out = most_tokens(request)
+        reserved = Reserved(bound_in + self._beyond_in, bound_out + self._beyond_out, bound_in, bound_out)
+        if not self._change(reserved.tokens_in, reserved.tokens_out, capped=True):
             raise CapReached(
                 f"the next request could cost more than what is left of max_cost = {money(self.spec.max_cost or 0)}",
                 where=self.spec.base_url,
                 remedy=f"raise {self.what}.max_cost; answers that came are kept, and the same command goes on with what is still open",
             )
-        return tokens_in, tokens_out
+        return reserved
 
-    def settle(self, reserved: tuple[int, int], tokens_in: int, tokens_out: int) -> None:
+    def settle(self, reserved: Reserved, tokens_in: int, tokens_out: int) -> None:
         """Give back what a request did not use. A request that may have been billed without an answer is never settled."""
-        self._template += max(0, tokens_in - reserved[0])
-        self._change(tokens_in - reserved[0], tokens_out - reserved[1], capped=False)
+        self._beyond_in = max(self._beyond_in, tokens_in - reserved.bound_in)
+        self._beyond_out = max(self._beyond_out, tokens_out - reserved.bound_out)
+        self._change(tokens_in - reserved.tokens_in, tokens_out - reserved.tokens_out, capped=False)
 
-    def settle_by(self, reserved: tuple[int, int], answer: Answer) -> None:
+    def settle_by(self, reserved: Reserved, answer: Answer) -> None:
         """Settle by what a reply says was used; where it does not say, the bound stays."""
         if answer.tokens_in is not None and answer.tokens_out is not None:
             self.settle(reserved, answer.tokens_in, answer.tokens_out)

@@ -11,6 +11,20 @@ from typing import Any
 
 LONGEST_WORDS = 300  # characters of an error's words that are shown
 PROBLEMS = {"length": "cut off at max_tokens", "content_filter": "stopped by the endpoint's content filter"}
+TOOL = "called a tool instead of answering"
+# How an answer can have ended, as the protocol calls it; "error", "abort" and words that nobody knows are no end of an answer.
+FINISHES = {
+    "stop": "stop", "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop", "length": "length", "max_tokens": "length",
+    "model_length": "length", "content_filter": "content_filter", "tool_calls": "tool_calls", "function_call": "tool_calls",
+}  # fmt: skip
+_ELSE = (
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "reasoning_details",
+)  # what may stand in for the content
 WEB_PAGE = "a web page, not an API's answer"
 
 
@@ -19,7 +33,7 @@ class Answer:
     """What came back. `problem` says why the text cannot be taken as a whole answer.
 
     `missing`: no answer came (refused by the endpoint, or every attempt failed), so it is worth asking again. `refusal`: the text is the
-    model's refusal, told apart by the server. `finish` is the server's word ("stop", "length", "content_filter", ...), `answered_as` the
+    model's refusal, told apart by the server. `finish` is one of FINISHES' values, None where the server does not say; `answered_as` the
     model it says it was, `tokens_in` and `tokens_out` are its usage, where it says. `date` is when it came (UTC, ISO 8601, to the second),
     and `seconds` how long the server took. `structured`: the schema was sent and taken. `not_applied`: fields that the server refused by
     name and that were left out.
@@ -84,15 +98,26 @@ def read_reply(body: bytes, secret: str) -> Answer:
     choices = reply.get("choices") if isinstance(reply, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message", choice) if isinstance(choice, dict) else None  # of a text's completion the choice itself holds the text
-    if not isinstance(choice, dict) or not isinstance(message, dict) or (message is choice and not isinstance(choice.get("text"), str)):
-        said = f": {words_of(body, secret)}" if isinstance(reply, dict) and reply.get("error") else ""
-        raise Garbled(f"its reply holds no message{said}")
-    finish, usage = choice.get("finish_reason"), reply.get("usage")
+    for where in (reply, choice):
+        if isinstance(where, dict) and where.get("error"):
+            raise Garbled(f"its reply tells of an error: {words_of(json.dumps(where).encode(), secret)}")
+    if (
+        not isinstance(choice, dict)
+        or not isinstance(message, dict)
+        or not {"text" if message is choice else "content", *_ELSE} & {*message}
+    ):
+        raise Garbled("its reply holds no message")
+    word, usage = choice.get("finish_reason"), reply.get("usage")
+    finish = FINISHES.get(word.lower()) if isinstance(word, str) else None
+    if word is not None and finish is None:
+        raise Garbled(f"its answer did not end but by {_word(str(word), secret)!r}")
     usage = usage if isinstance(usage, dict) else {}
-    problem = PROBLEMS.get(str(finish))
-    answer = Answer(choice["text"], problem) if message is choice else _read_message(message, problem)
+    problem = TOOL if finish == "tool_calls" else PROBLEMS.get(finish or "")
+    answer = Answer(_text(choice.get("text")), problem) if message is choice else _read_message(message, problem)
+    if word is None and answer.problem is None and not answer.text:
+        raise Garbled("its reply holds no message")
     return replace(
-        answer, text=scrub(answer.text, secret), finish=_word(finish, secret), answered_as=_word(reply.get("model"), secret),
+        answer, text=scrub(answer.text, secret), finish=finish, answered_as=_word(reply.get("model"), secret),
         tokens_in=_count(usage.get("prompt_tokens")), tokens_out=_count(usage.get("completion_tokens")),
     )  # fmt: skip
 
@@ -114,7 +139,7 @@ def _read_message(message: dict[str, Any], problem: str | None) -> Answer:
     if text.strip():
         return Answer(text, problem)
     if calls := message.get("tool_calls") or message.get("function_call"):
-        return Answer(_dump(calls), "called a tool instead of answering")
+        return Answer(_dump(calls), TOOL)
     for name in ("reasoning_content", "reasoning", "reasoning_details"):
         if thought := message.get(name):
             return Answer(_text(thought) or _dump(thought), "reasoned without an answer" + (f", {problem}" if problem else ""))

@@ -75,8 +75,11 @@ def refused_field(body: bytes, sent: Mapping[str, Any]) -> str | None:
     """The field that a reply with status 400 or 422 refuses, of those that can be left out; None where it refuses something else.
 
     It is named as the error's `param`, at the end of a `loc`, or in words that say so; a field's name alone may stand in a text that is quoted.
+    Of max_tokens only the name is ever refused: where the reply says no more than that it is too large, no other name would help.
     """
-    droppable = [name for name in sent if name not in ("model", "messages", "prompt", NEW_LIMIT)]
+    said = body.decode(errors="replace")
+    kept = {"model", "messages", "prompt", NEW_LIMIT} | (set() if NEW_LIMIT in said or _SAYS_NO.search(said) else {"max_tokens"})
+    droppable = [name for name in sent if name not in kept]
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):

@@ -28,7 +28,7 @@ FINISHES: dict[str, Finish] = {
     "stop": "eot",
     "length": "length",
     "content_filter": "filtered",
-}  # of the protocol; any other word says nothing we know
+}  # where a server says nothing of it: "unknown"
 SHOWN = 3  # of the questions without a response, named in the message
 
 
