@@ -250,10 +250,15 @@ def test_a_prompt_that_fills_the_context_is_left_out_and_named(tmp_path, capsys)
     row = {"id": "long", "source": "s", "turns": [{"role": "user", "text": "water " * 200}]}
     with open(folder / "data/dev.jsonl", "a") as file:
         file.write(json.dumps(row) + "\n")
+    row |= {"id": "dialogue", "turns": [{"role": "user", "text": "Hi"}], "follow_ups": ["And?"]}
+    with open(folder / "data/dev.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
     run_looked_at(folder)
-    assert capsys.readouterr().err.count("1 dev prompts fill the model's context and are not answered: long") == 1  # for all epochs
+    said = capsys.readouterr().err
+    assert said.count("1 dev prompts fill the model's context and are not answered: long") == 1  # for all epochs
+    assert said.count("1 dev prompts have follow-ups, which epochs are not asked: dialogue") == 1
     look = read_look(place := Place(folder / "runs/tiny", 1))
-    assert look.answered.left_out == ("long",) and len(read_answers(place, look)) == 6
+    assert look.answered.left_out == ("long",) and len(read_answers(place, look)) == 7
 
 
 def test_a_batch_too_large_for_the_memory_is_asked_in_halves(looked_at, tmp_path, monkeypatch):

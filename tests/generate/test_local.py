@@ -1,6 +1,7 @@
 """Decoding: the same text alone, in any batch and in any order; equal to transformers' own generate where that is greedy."""
 
 from collections import Counter
+from copy import deepcopy
 
 import pytest
 import tiny
@@ -261,6 +262,32 @@ def test_the_penalty_on_the_prompt_spares_eot(model):
         assert run(model, {"p": [*all_ids["p"][:60]]}, batch=1, sampling=long)["p", 0] == ([EOS], "eot")
     finally:
         model.lm_head = plain
+
+
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+def test_a_model_that_rounds_coarsely_is_said_to(model, how, capsys):
+    """In bfloat16 rounding chooses tokens, and a response is not the same in every batch."""
+    run(model, prompts(6), batch=6)
+    assert "rounds" not in capsys.readouterr().err
+    coarse = deepcopy(model).bfloat16() if how == "weights" else model
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        run(coarse, prompts(6), batch=6)
+    said = capsys.readouterr().err
+    assert "responses may depend on their batch" in said and said.count("rounds") == 1
+
+
+def test_a_vocabulary_padded_with_minus_infinity(model, monkeypatch):
+    """What a model never says is no broken weight; nothing of it is drawn, and doubts stay as few."""
+    forward, alone, settled = local._Forward.__call__, local._Forward.alone, []
+
+    def pad(logits_BV):
+        return torch.nn.functional.pad(logits_BV, (0, 27), value=-torch.inf)
+
+    free = run(model, prompts(8), batch=3)
+    monkeypatch.setattr(local._Forward, "__call__", lambda *args: pad(forward(*args)))
+    monkeypatch.setattr(local._Forward, "alone", lambda self, ids: (settled.append(ids), pad(alone(self, ids)))[1])
+    assert run(model, prompts(8), batch=3) == free
+    assert len(settled) < 10
 
 
 def test_broken_weights_are_named(model):

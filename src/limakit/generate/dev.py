@@ -2,7 +2,7 @@
 
 Fifteen epochs of 7B are 400 GB of weights that nobody wants to load again one by one to see what they say, so the model answers while it lies
 in memory. What it says is what the saved epoch would say: eval mode, the model's own attention with a KV cache, float32 weights and
-computation, whatever it is trained with. With an adapter ([train.lora]) that is not the model in memory: the epoch's files are loaded beside it
+computation, whatever it is trained with (but see `as_saved` for several ranks in bfloat16). With an adapter ([train.lora]) that is not the model in memory: the epoch's files are loaded beside it
 as everybody loads them, which takes the whole model in float32. Training goes on as if nobody had looked.
 
 The dev set is checked before the first step. A look that fails all the same is told, and training goes on: what was seen is written, and the
@@ -177,7 +177,8 @@ def load_epoch(folder: Path, device: torch.device, workspace: Workspace, recipe:
 def as_saved(epoch: Epoch) -> Iterator[None]:
     """The model of an epoch as it will be saved, for a block: whole, float32, its own attention, eval mode, no gradients.
 
-    Over several ranks with precision = "bfloat16" it is whole in bfloat16: that is how FSDP gathers it, and float32 would take twice the memory.
+    Over several ranks with precision = "bfloat16" it is whole in bfloat16: that is how FSDP gathers it, and float32 would take twice the memory. What it answers then may depend on how many ranks and rows answer at
+    once, which `decode` says.
     """
     model = epoch.model
     model.zero_grad(set_to_none=True)  # the step's are used up, and as large as the model

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import LimakitError
 from ..model.chat import ChatFormat, chat_format
 from ..model.load import context_length, load_config, load_tokenizer, longrope_length
-from ..progress import warn
+from ..progress import visible, warn
 from ..recipe import Recipe
 from ..records import Example, Prompt, read_jsonl
 from ..train.steps import prepare
@@ -73,7 +73,9 @@ def check_dev_set(workspace: Workspace, recipe: Recipe, dev: DevSet) -> None:
         with _told_where(dev.prompts_file, number, prompt.id):
             full += prompt_rows([prompt], chat, room)[1]
     if full:
-        warn(f"{len(full)} dev prompts fill the model's context and are not answered: {', '.join(full[:5])}")
+        warn(f"{len(full)} dev prompts fill the model's context and are not answered: {visible(', '.join(full[:5]))}")
+    if dialogues := [prompt.id for prompt in dev.prompts if prompt.follow_ups]:
+        warn(f"{len(dialogues)} dev prompts have follow-ups, which epochs are not asked: {visible(', '.join(dialogues[:5]))}")
 
 
 @contextmanager

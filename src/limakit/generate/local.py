@@ -4,7 +4,8 @@ The batch stays full: where rows have ended, the next ones enter (slots.py). Pro
 a row's logits differ between batches by rounding alone (masks and positions are right whatever the padding), and a token whose choice
 such rounding could change is chosen again from logits computed for that row alone, without padding or cache, which no batch enters. The
 assumption is that rounding stays below TOLERANCE times the row's largest logit; it was measured at up to 2e-6 of it (260 thousand to 370
-million parameters, CPU), and the tests compare batches. The same machine, device and number of threads are meant: another processor
+million parameters, CPU), and the tests compare batches. It is looked at, and a model that rounds more coarsely (weights or autocast in
+bfloat16) is said to: its responses may depend on their batch. The same machine, device and number of threads are meant: another processor
 rounds in another way and may, rarely, write another text.
 """
 
@@ -21,13 +22,16 @@ from transformers.cache_utils import Cache
 
 from ..errors import LimakitError
 from ..model.attention import model_name
+from ..progress import visible, warn
 from .sampling import Sampling, choose, row_key
 from .slots import Slots, can_slot
 
 TOLERANCE = 1e-5  # of a row's logits, relative to the largest
 WRONG = 0.05  # likewise: no rounding, but another model
 NOT_ITS_OWN = "decoding in batches does not give this model's own logits: its architecture caches or pads in another way"
-OTHER_TOOL = "generate with another tool and put the file into responses/, or use a transformer with a KV cache"
+OTHER_TOOL = (
+    "generate with another tool and take its file (limakit generate --import FILE --name NAME), or use a transformer with a KV cache"
+)
 
 
 @dataclass
@@ -130,7 +134,7 @@ class _Table:
     def __init__(self, model: Any, rules: _Rules, on_step: Callable[[int], None]):
         self._forward, self._rules, self._on_step = _Forward(model), rules, on_step
         self._checked: set[bool] = set()  # whether rows that entered at a table that was taken were checked, and others
-        self._check_due = False
+        self._check_due = self._coarse = False
         self._clear(0)
 
     def _clear(self, slots: int) -> None:
@@ -239,14 +243,20 @@ class _Table:
         row = self._rows[slot]
         assert row is not None
         alone_V = self._forward.alone(row.prompt + row.generated)[0]
-        if not bool((logits_SV[slot] - alone_V).abs().amax() <= WRONG * alone_V.abs().amax()):
+        there_V = alone_V != -torch.inf  # what pads a vocabulary may be nothing
+        off = float(((logits_SV[slot] - alone_V)[there_V].abs().amax() / alone_V[there_V].abs().amax()).nan_to_num(torch.inf))
+        if off > WRONG:
             raise LimakitError(NOT_ITS_OWN, where=f"prompt {row.prompt_id!r}", remedy=OTHER_TOOL)
+        if (off > TOLERANCE or torch.finfo(self._forward.dtype).bits < 32) and not self._coarse:
+            self._coarse = True
+            what = f"rounds more coarsely than float32 does ({self._forward.dtype}, {off:.0e} of a row's largest logit)"
+            warn(visible(f"{model_name(self._forward.model)} {what}: responses may depend on their batch"))
 
 
 def _next_tokens(forward: _Forward, rows: list[Row], logits_BV: Tensor, seen_BV: Tensor, keys: list[int], sampling: Sampling) -> list[int]:
     key_B, position_B = torch.tensor([keys, [len(row.generated) for row in rows]], device=forward.device)
     token_B, sure_B = choose(logits_BV, seen_BV, key_B, position_B, sampling, TOLERANCE)
-    finite_B = logits_BV.sum(-1).isfinite()
+    finite_B = logits_BV.amax(-1).isfinite()  # minus infinity is no token, and a model's to say
     tokens, sure, finite = torch.stack((token_B, sure_B, finite_B)).tolist()
     if not all(finite):
         broken = rows[finite.index(0)]
@@ -269,10 +279,12 @@ class _Forward:
         self._positions = "position_ids" in known
         self._last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self.device = model.get_input_embeddings().weight.device
+        self.dtype = torch.float32  # in which the last logits were computed
 
     def __call__(self, input_BT: Tensor, mask_BT: Tensor, position_BT: Tensor, cache: Cache) -> Tensor:
         where = {"position_ids": position_BT} if self._positions else {}
         out = self.model(input_ids=input_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True, **where, **self._last)
+        self.dtype = out.logits.dtype
         return out.logits[:, -1].float()
 
     def alone(self, ids: list[int]) -> Tensor:

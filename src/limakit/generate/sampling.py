@@ -82,14 +82,17 @@ def choose(
 ) -> tuple[Tensor, Tensor]:
     """(token_B, sure_B): the next token of each row, and whether any logits within `tolerance` of these give the same one.
 
-    `tolerance` is relative to the row's largest logit. Of equally probable tokens those with the lower id are in the nucleus first. What
+    `tolerance` is relative to the row's largest logit; minus infinity is no token. Of equally probable tokens those with the lower id are in the nucleus first. What
     leads to the candidates is computed in the logits' own precision, whose rounding counts as tolerance, what is decided among them in
     float64.
     """
     scores_BV = penalise(logits_BV, seen_BV, sampling.repetition_penalty)
     rounding = 16 * torch.finfo(logits_BV.dtype).eps
     penalty = max(sampling.repetition_penalty, 1 / sampling.repetition_penalty)
-    wrong_B = (tolerance + rounding) * penalty * logits_BV.abs().amax(-1).double()
+    largest_B = logits_BV.abs().amax(-1)
+    if bool(largest_B.isinf().any()):  # what is minus infinity is no token, and has no rounding
+        largest_B = logits_BV.nan_to_num(neginf=0.0).abs().amax(-1)
+    wrong_B = (tolerance + rounding) * penalty * largest_B.double()
     if sampling.temperature == 0:
         best_B2 = scores_BV.topk(min(2, scores_BV.shape[-1]), dim=-1).values.double()
         return scores_BV.argmax(-1), best_B2[:, 0] - best_B2[:, -1] > 2 * wrong_B
