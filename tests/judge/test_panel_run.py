@@ -75,6 +75,28 @@ def test_a_cap_of_one_judge_stops_all_before_anything_is_sent(tmp_path):
         assert not two.requests
 
 
+def test_judges_of_one_model_and_address_share_a_cap(tmp_path, capsys):
+    """What each would cost fits, together it does not: nothing is sent, and the estimate says the same."""
+    with Endpoint() as endpoint:
+        workspace, _ = make(tmp_path / "w", prompts=3, url=endpoint.url, price_out=1.0, max_tokens=100, max_cost=0.0015, grade=[])
+        recipe = also(workspace, '[[judge.also]]\nname = "again"\nmax_tokens = 200\n')
+        with pytest.raises(UsageError, match=r"could cost up to 0\.0018,.*nothing was sent"):
+            judge(workspace, recipe, model=None, against=None)
+        judge(workspace, recipe, model=None, against=None, estimate=True)
+        assert capsys.readouterr().out.count("limakit judge would refuse") == 2
+        assert not endpoint.requests
+
+
+def test_what_two_judges_are_asked_alike_is_asked_once(tmp_path):
+    with Endpoint() as endpoint:
+        workspace, _ = make(tmp_path / "w", prompts=3, url=endpoint.url)
+        recipe = also(workspace, '[[judge.also]]\nname = "again"\n')
+        judge(workspace, recipe, model=None, against=None)
+        judgments, grades = results(workspace)
+        assert {row.judge for row in judgments} == {row.judge for row in grades} == {"the/judge", "again"}
+        assert len(endpoint.requests) == (len(judgments) + len(grades)) // 2
+
+
 def tag(workspace, tags):
     rows = [Prompt(id=f"p{i}", source="t", tags=t, turns=(Turn(role="user", text=f"Question p{i}?"),)) for i, t in enumerate(tags)]
     write_jsonl(workspace.data / "test.jsonl", rows)

@@ -24,9 +24,9 @@ def cost(tokens_in: int, tokens_out: int, spec: EndpointSpec) -> float:
     return (tokens_in * spec.price_in + tokens_out * spec.price_out) / 1e6
 
 
-def most_it_costs(request: Request, spec: EndpointSpec) -> float:
-    """Upper bound of one request and its answer."""
-    return cost(*most_tokens(request), spec)
+def most_they_cost(requests: Iterable[Request], spec: EndpointSpec) -> float:
+    """Upper bound of requests and their answers."""
+    return sum(cost(*most_tokens(request), spec) for request in requests)
 
 
 def money(amount: float) -> str:
@@ -56,7 +56,7 @@ class Account:
 
     def __init__(self, path: Path, spec: EndpointSpec, *, what: str):
         self.path, self.spec, self.what = path, spec, what
-        self._name = [spec.base_url.rstrip("/"), spec.model]
+        self.name = [spec.base_url.rstrip("/"), spec.model]
         self._in = self._out = self._read = 0  # tokens so far, and bytes of the ledger that they were read from
         self._file: BinaryIO | None = None
         self._beyond_in = self._beyond_out = (
@@ -70,20 +70,19 @@ class Account:
             self._change(0, 0, capped=False)
         return cost(self._in, self._out, self.spec)
 
-    def check(self, requests: Iterable[Request]) -> float:
-        """The most that these requests cost. Raises UsageError where, on top of what was spent, it could be more than max_cost."""
-        bounds = [most_tokens(request) for request in requests]
-        most = cost(sum(n for n, _ in bounds), sum(n for _, n in bounds), self.spec)
-        cap = self.spec.max_cost
-        if bounds and cap is not None and (spent := self.spent) + most > cap:
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raises UsageError where the most that these requests cost, on top of what was spent, could be more than max_cost."""
+        asked, cap = list(requests), self.spec.max_cost
+        if not asked or cap is None:
+            return
+        if (most := most_they_cost(asked, self.spec)) + (spent := self.spent) > cap:
             before = f" on top of the {money(spent)} that were spent before," if spent else ","
             raise UsageError(
                 f"could cost up to {money(most)}{before} more than max_cost = {money(cap)}; nothing was sent",
                 where=f"{self.what}.max_cost",
-                remedy=f"raise it, lower max_tokens, or ask less ({len(bounds)} requests; "
+                remedy=f"raise it, lower max_tokens, or ask less ({len(asked)} requests; "
                 "the bound takes each byte of a text for a token and each answer for max_tokens long)",
             )
-        return most
 
     def reserve(self, request: Request) -> Reserved:
         """Count the most that a request can cost, before it is sent; returns the tokens for `settle`. Raises CapReached where it does not fit."""
@@ -132,7 +131,7 @@ class Account:
         cap = self.spec.max_cost
         if capped and cap is not None and cost(self._in + tokens_in, self._out + tokens_out, self.spec) > cap:
             return False
-        line = json.dumps([*self._name, tokens_in, tokens_out]).encode() + b"\n"
+        line = json.dumps([*self.name, tokens_in, tokens_out]).encode() + b"\n"
         if file.write(line) != len(line):
             raise OSError("the disk took part of a line only")
         self._in, self._out, self._read = self._in + tokens_in, self._out + tokens_out, self._read + len(line)
@@ -152,7 +151,7 @@ class Account:
         for line in new.split(b"\n"):
             try:
                 base_url, model, tokens_in, tokens_out = json.loads(line)
-                if [base_url, model] == self._name:
+                if [base_url, model] == self.name:
                     self._in, self._out = self._in + int(tokens_in), self._out + int(tokens_out)
             except (ValueError, TypeError):
                 continue

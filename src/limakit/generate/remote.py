@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ..endpoint.budget import Account, money
+from ..endpoint.budget import Account, money, most_they_cost
 from ..endpoint.client import ask_all, check_endpoint
 from ..endpoint.failure import GOES_ON
 from ..endpoint.reply import PROBLEMS, Answer
@@ -49,7 +49,8 @@ def answer(
     extra, not_applied = penalty_fields(generate, server)
     requests = [request(prompt, sample, spec, generate, seed, extra) for prompt, sample in asked]
     account = Account(spent, spec, what=what)
-    most = account.check(requests)
+    account.check(requests)
+    most = most_they_cost(requests, spec)
     cost = f", at most {money(most)} by the recipe's prices" if spec.price_in or spec.price_out else ""
     kind = f" ({server.called})" if server else ""
     say(visible(f"{name}: {len(requests)} requests to {spec.model} at {spec.base_url}{kind}{cost}"))

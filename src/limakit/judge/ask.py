@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..endpoint.budget import Account, money
+from ..endpoint.budget import Account, money, most_they_cost
 from ..endpoint.reply import Answer
 from ..endpoint.request import Request
 from ..progress import Progress, say, visible
@@ -52,39 +51,43 @@ class Round:
         where = here.identity if here is not None else judge.base_url
         common = {"where": where, "model": judge.model, "temperature": judge.temperature, "max_tokens": judge.max_tokens}
         self._keys = [cache_key(**common, message=question.message, draw=question.draw) for question in questions]  # type: ignore[arg-type]
-        self.kept = read_kept(self._cache)
         self._first: dict[str, int] = {}
         for n, key in enumerate(self._keys):
             self._first.setdefault(key, n)
-        self._said = {key: said for key, n in self._first.items() if (said := self._known(key, questions[n])) is not None}
+        self.look()
+
+    def look(self) -> None:
+        """See what the cache knows by now: another judge of the same model may have been asked the same."""
+        self.kept = read_kept(self._cache)
+        self._said = {key: said for key, n in self._first.items() if (said := self._known(key, self.questions[n])) is not None}
+        # in the order of their hashes: what one prompt or model makes difficult does not come all at once
+        self.open = [self._first[key] for key in sorted(self._first) if key not in self._said]
 
     def _known(self, key: str, question: Question) -> Said | None:
         kept = self.kept.get(key)
         parsed = _read(kept.text, question) if kept is not None else None
         return Said(parsed, kept.text, asked=kept.asked) if kept is not None and parsed is not None and parsed.value is not None else None
 
-    @cached_property
-    def open(self) -> list[int]:
-        """Places of the questions that have to be asked, in the order of their hashes: what one prompt or model makes difficult does not
-        come all at once."""
-        return [self._first[key] for key in sorted(self._first) if key not in self._said]
-
     def request(self, place: int) -> Request:
         question = self.questions[place]
         return Request((("user", question.message),), self.judge.max_tokens, self.judge.temperature, schema=question.schema)
 
-    def check(self) -> float:
-        """The most that what is open costs. Raises UsageError, before anything is sent, where it could come to more than max_cost."""
-        return self.account.check(self.request(place) for place in self.open)
+    def check(self, all_rounds: Sequence[Round]) -> None:
+        """Raises UsageError, before anything is sent, where what is open in the rounds that share this one's account, this one among them,
+        could come to more than max_cost."""
+        shared = {
+            one._keys[place]: one.request(place) for one in all_rounds if one.account.name == self.account.name for place in one.open
+        }  # fmt: skip
+        self.account.check(shared.values())
 
     def ask(self, *, fresh: bool) -> list[Said]:
         """What the judge says to each. `fresh`: nothing stands from an earlier run, so an endpoint has yet to show that it answers at all.
 
-        Raises UsageError (nothing asked) where the cost could exceed the cap, LimakitError for a judge that cannot be used; answers so far
-        are in the cache.
+        Raises LimakitError for a judge that cannot be used and where the cap is reached; answers so far are in the cache.
         """
+        self.look()
         judge, known = self.judge, f" ({len(self._said)} of {len(self._first)} were answered before)" if self._said else ""
-        most = self.check()
+        most = most_they_cost(map(self.request, self.open), judge)
         cost = f", at most {money(most)} by the recipe's prices" if judge.price_in or judge.price_out else ""
         at = f"at {judge.base_url}" if judge.kind == "endpoint" else "in this process"
         say(visible(f"{len(self.open)} questions to {judge.model} {at}{known}{cost}"))

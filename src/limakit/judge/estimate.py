@@ -11,6 +11,7 @@ from ..endpoint.request import Request, most_tokens
 from ..errors import UsageError
 from ..progress import duration, say, show_table, visible
 from ..workspace import Workspace
+from .ask import Round
 from .sheet import Sheet
 from .work import Work
 
@@ -88,10 +89,10 @@ def show_estimate(workspace: Workspace, work: Sequence[Work], sheets: Sequence[S
                 )
             )
             continue
-        _show_judge(workspace, one, mine)
+        _show_judge(workspace, one, mine, [other.round for other in work if other.round is not None])
 
 
-def _show_judge(workspace: Workspace, work: Work, sheets: Sequence[Sheet]) -> None:
+def _show_judge(workspace: Workspace, work: Work, sheets: Sequence[Sheet], rounds: Sequence[Round]) -> None:
     assert work.round is not None
     judge, asked = work.judge, work.round
     priced = bool(judge.kind == "endpoint" and (judge.price_in or judge.price_out))
@@ -118,7 +119,7 @@ def _show_judge(workspace: Workspace, work: Work, sheets: Sequence[Sheet]) -> No
         say(f"Time: about {duration(takes(total, work, pace))}, {limit}.")
     if priced and judge.max_cost is not None:
         try:
-            asked.check()
+            asked.check(rounds)
             fits = "it fits"
         except UsageError as error:
             fits = f"limakit judge would refuse: {error.what}"

@@ -75,9 +75,9 @@ def _fill(workspace: Workspace, judges: Judges, sheets: list[Sheet], here: Here,
         for folder in (workspace.cache / "judge", *folders):
             stack.enter_context(stage_lock(folder, "judge"))
         work = find_work(workspace, judges, sheets, here)
-        for one in work:
-            if one.round is not None:
-                one.round.check()  # all of them, before any is asked
+        rounds = [one.round for one in work if one.round is not None]
+        for asked in rounds:
+            asked.check(rounds)  # all of them, before any is asked
         for one in work:
             if not one.places:
                 continue
