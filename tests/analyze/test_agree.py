@@ -151,3 +151,10 @@ def test_agree_prints_the_known_values_of_pandalm(shared, limakit, tmp_path):
     assert "94 [90–95]" in shown["among people (3 judges)"] and ".86 [.80–.90]" in shown["among people (3 judges)"]
     assert "974" in shown["gpt-3.5-turbo – people (4 judges)"] and "pandalm/7b – people (4 judges)" in shown
     assert "gpt-3.5-turbo 25 of 999" in done
+
+
+def test_items_with_one_order_are_said(tmp_path, capsys):
+    rows = [judgment(f"p{i}", "a" if first == "a" else None, judge, first=first) for i in range(4) for first in "ab" for judge in "jk"]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    show_agreement([tmp_path / "x.jsonl"], None, as_json=False)
+    assert "in one order only: j 4 of 4, k 4 of 4" in capsys.readouterr().out

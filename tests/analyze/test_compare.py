@@ -69,6 +69,7 @@ def test_json_holds_all_of_it(workspace, capsys):
     found = read(capsys)
     assert list(found) == [
         "preferences",
+        "people",
         "positions",
         "lengths",
         "lengths_left_out",
@@ -231,3 +232,31 @@ def test_a_workspace_names_its_own_model_first(workspace, capsys):
     show_comparison(None, workspace / "lima.toml", as_json=True)
     [p] = read(capsys)["preferences"]
     assert (p["a"], p["b"], p["win"]["value"]) == ("lima", "other", 1)
+
+
+def test_a_crowd_is_one_judge_and_its_people_are_in_json(tmp_path, capsys, monkeypatch):
+    """Twelve people judge a few prompts each; two vote on every prompt. A model whose name holds a slash is nobody's group."""
+    path = tmp_path / "people.jsonl"
+    votes = [judgment(f"p{i}", "a" if k else "tie", "ab"[i % 2], judge=f"crowd/w{(i + k) % 12}") for i in range(36) for k in (0, 1)]
+    write_jsonl(path, votes)
+    show_comparison([path], None, as_json=True)
+    found = read(capsys)
+    [p] = found["preferences"]
+    assert (p["judge"], p["people"], p["prompts"], p["win"]["value"], p["tie"]["value"]) == ("crowd", 12, 36, 0.5, 0.5)
+    assert [one["judge"] for one in found["people"]] == sorted(f"crowd/w{i}" for i in range(12))
+    assert found["positions"] == []  # nobody judged a pair in both orders; that two people did is no order
+    monkeypatch.setenv("COLUMNS", "80")
+    show_comparison([path], None, as_json=False)
+    out = capsys.readouterr().out
+    assert "crowd: 12 people" in out and "crowd/w" not in out and max(map(len, out.split("Length")[0].splitlines())) <= 80
+
+
+def test_verdicts_in_one_order_only_are_said(tmp_path, capsys):
+    """A judge that answers properly only where lima comes first: all its wins may be the place."""
+    rows = [judgment(f"p{i}", "a" if first == "a" else None, first) for i in range(20) for first in "ab"]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    show_comparison([tmp_path / "x.jsonl"], None, as_json=False)
+    assert "20 of 20 prompts rest on one order, 20 of them with lima first" in capsys.readouterr().out
+    write_jsonl(tmp_path / "y.jsonl", [judgment(f"p{i}", "a", first) for i in range(20) for first in "ab"])
+    show_comparison([tmp_path / "y.jsonl"], None, as_json=False)
+    assert "one order" not in capsys.readouterr().out

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from limakit.analyze.agreement import MISSING
-from limakit.analyze.opinions import grade_opinions, group_of, judgment_opinions, one_grade, one_verdict
+from limakit.analyze.opinions import grade_opinions, judgment_opinions, one_grade, one_verdict
+from limakit.analyze.people import group_of
 from limakit.errors import LimakitError
 from limakit.records import Asked, Grade, Judgment
 

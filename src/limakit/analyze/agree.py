@@ -53,7 +53,7 @@ def agreements(
     Rubrics are never mixed: another question may have another answer. Within one, items are (pair of models, or model; prompt, sample, turn), each
     judge has one opinion of each (`opinions.one_verdict`, `one_grade`), invalid rows are none, and figures are those of `agreement.agreement`.
 
-    Groups (`opinions.group_of`) are pooled: each item weighs the same, with all its pairs of one judge from either. They are left out where they say the
+    Groups (`people.group_of`) are pooled: each item weighs the same, with all its pairs of one judge from either. They are left out where they say the
     same as two judges do. Raises LimakitError for two rows about the same, and a grade that is not on its scale.
     """
     return [_agreed(one, seed) for one in (*judgment_opinions(judgments), *grade_opinions(grades, scales))]
@@ -202,6 +202,8 @@ def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
         notes.append(f"{len(pairs)} pairs of judges have items in common; shown are the {PAIRS_SHOWN} with the most, --json has all")
     if agreed.alone:
         notes.append(f"{agreed.alone} pairs of judges have no item in common")
+    if once := [f"{judge.name} {judge.one_order} of {judge.items}" for judge in opinions.judges if judge.one_order]:
+        notes.append(f"items with a valid verdict in one order only: {', '.join(once)}")
     if invalid := [f"{judge.name} {judge.invalid} of {judge.rows}" for judge in opinions.judges if judge.invalid]:
         notes.append(f"invalid, and in no figure: {', '.join(invalid)}")
     return [visible(note) for note in notes]
@@ -226,7 +228,7 @@ def _as_json(agreed: Agreed) -> dict[str, Any]:
         "values": list(opinions.scale.values),
         "items": len(opinions.items),
         "judges": [
-            {"name": j.name, "group": j.group, "items": j.items, "rows": j.rows, "invalid": j.invalid} for j in opinions.judges
+            {"name": j.name, "group": j.group, "items": j.items, "rows": j.rows, "invalid": j.invalid, "one_order": j.one_order} for j in opinions.judges
         ],
         "agreement": [
             {

@@ -233,7 +233,7 @@ def _intervals(
     clusters_CKK: Array, wanted: Sequence[tuple[Statistic, bool]], *, seed: int, level: float, resamples: int
 ) -> list[Estimate | None]:
     """`with_interval` for several statistics of the same tables, from the same draws."""
-    n, size = len(clusters_CKK), clusters_CKK.shape[-1]
+    size = clusters_CKK.shape[-1]
     whole_KK = clusters_CKK.sum(0)
     defined = [bool(np.isfinite(statistic(whole_KK))) for statistic, _ in wanted]
     if not any(defined):

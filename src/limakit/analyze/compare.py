@@ -15,6 +15,7 @@ from ..workspace import name_for_file
 from .differences import GradeDifference, differences, show_differences
 from .grades import GradeSummary, by_turn, show_grades, show_turns, summarise
 from .length import Answer, LengthEffect, length_effects, show_lengths
+from .people import voices
 from .position import Position, positions, show_positions
 from .preference import Preference, preferences, show_preferences
 from .ranking import Ranking, rankings, show_ranking
@@ -27,9 +28,10 @@ from .structure import Features, Structure, features, show_structure, structures
 @dataclass(frozen=True)
 class Comparison:
     """All there is to say. `lengths_left_out`: whose lengths nobody knows, and why. `turns`: the grades of each turn of dialogues alone. `format`: what
-    goes with headings and lists, of graded responses that lie there."""
+    goes with headings and lists, of graded responses that lie there. `people`: the preferences of each one in a group, where that was asked for."""
 
     preferences: list[Preference]
+    people: list[Preference]
     positions: list[Position]
     lengths: list[LengthEffect]
     lengths_left_out: list[str]
@@ -48,16 +50,17 @@ def show_comparison(files: Sequence[Path] | None, recipe_path: Path | None, *, a
     """
     if not 0 <= prior < float("inf"):
         raise UsageError(f"--prior {prior:g} is no number of games", remedy="give a number from 0, e.g. --prior 1")
-    found = compare(read_results(files, recipe_path), prior=prior)
+    found = compare(read_results(files, recipe_path), prior=prior, people=as_json)
     if as_json:
         say(escape_json(json.dumps(asdict(found), indent=2, ensure_ascii=False, allow_nan=False)))
     else:
         _show(found)
 
 
-def compare(results: Results, *, prior: float = 0.0) -> Comparison:
+def compare(results: Results, *, prior: float = 0.0, people: bool = False) -> Comparison:
     """Everything `limakit compare` says of these rows."""
     judgments = [row.record for row in results.judgments]
+    voice = voices(judgments)
     lengths, known, left_out = _lengths(results)
     by_rubric: dict[str, list[Grade]] = {}
     for row in results.grades:
@@ -71,6 +74,7 @@ def compare(results: Results, *, prior: float = 0.0) -> Comparison:
                 turns.setdefault(turn, []).extend(found)
     return Comparison(
         preferences(judgments),
+        preferences([row for row in judgments if voice[row.judge] != row.judge], apart=True) if people else [],
         positions(judgments),
         length_effects(known, lengths),
         left_out,

@@ -14,6 +14,7 @@ from ..progress import say, show_table, visible
 from ..records import Judgment
 from .heading import heading
 from .intervals import LEVEL, Estimate
+from .people import voices
 from .preference import NET, percent
 from .rows import one_way, refuse_repeats
 from .significance import shown_p
@@ -64,9 +65,10 @@ def length_effects(judgments: Sequence[Judgment], lengths: Mapping[Answer, int])
     """
     refuse_repeats(judgments)
     groups: dict[tuple[str, str, str, str], list[Judgment]] = defaultdict(list)
+    voice = voices(judgments)
     for row in one_way(judgments):
         if row.verdict is not None:
-            groups[row.a, row.b, row.judge, row.rubric].append(row)
+            groups[row.a, row.b, voice[row.judge], row.rubric].append(row)
     return [_effect(*key, groups[key], lengths) for key in sorted(groups)]
 
 

@@ -13,6 +13,7 @@ from ..errors import LimakitError
 from ..records import Asked, Grade, Judgment
 from .agreement import MISSING, Codes, Scale
 from .grades import WORDS, in_order, numeric
+from .people import group_of
 from .rows import one_way, refuse_repeats
 
 VERDICTS = Scale(("a", "b", "tie"), tie=2)
@@ -29,13 +30,15 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """`group`: whom its agreement is pooled with (`group_of`). `items`: with a valid opinion."""
+    """`group`: whom its agreement is pooled with (`people.group_of`). `items`: with a valid opinion; `one_order`: those of them whose valid judgments all
+    show the same model first (0 for grades)."""
 
     name: str
     group: str
     items: int
     rows: int
     invalid: int
+    one_order: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,6 @@ class _Said(NamedTuple):
     draw: int
     code: int | None
     asked: Asked | None
-
-
-def group_of(judge: str, asked: Sequence[Asked | None]) -> str:
-    """The group of a judge: "crowd" for a person called "crowd/anna"; a person without such a name, and any model, is a group of its own.
-
-    Names of models hold slashes too, so rows that say a model was asked (`asked.kind`) decide; rows that say nothing are taken for people's.
-    """
-    group, slash, name = judge.partition("/")
-    model = any(one is not None and one.kind != "person" for one in asked)
-    return group if slash and group and name and not model else judge
 
 
 def one_verdict(by_order: Sequence[Sequence[int]], tie: int) -> int:
@@ -171,7 +164,8 @@ def _opinions(kind: Literal["judgments", "grades"], rubric: str, scale: Scale, r
             codes_IJ[items[item], j] = one_grade(orders[0], ordered=scale.ordered) if scale.tie is None else one_verdict(orders, scale.tie)
         mine = by_judge[name]
         group = group_of(name, [row.asked for row in mine])
-        judges.append(Judge(name, group, len(valid), len(mine), sum(row.code is None for row in mine)))
+        one_order = 0 if scale.tie is None else sum(len(by_order) == 1 for by_order in valid.values())
+        judges.append(Judge(name, group, len(valid), len(mine), sum(row.code is None for row in mine), one_order))
     orders_of = {name: _repeats(by_judge[name], over="first") for name in names}
     draws_of = {name: _repeats(by_judge[name], over="draw") for name in names}
     return Opinions(

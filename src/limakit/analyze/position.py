@@ -10,9 +10,12 @@ from ..progress import show_table
 from ..records import Judgment
 from .heading import heading
 from .intervals import Estimate, cluster_bootstrap
+from .people import voices
 from .preference import percent
 from .rows import one_way, refuse_repeats
 from .significance import shown_p, sign_test
+
+Pair = tuple[str, str, str, int, int, int, str]  # prompt, two models, sample, turn, draw, judge
 
 
 @dataclass(frozen=True)
@@ -39,23 +42,24 @@ class Position:
 def positions(judgments: Sequence[Judgment], *, seed: int = 0) -> list[Position]:
     """One Position for each (judge, rubric) that has pairs in both orders, sorted; the order of the judgments does not matter.
 
-    A pair is a prompt, sample, turn and draw of two models. A prompt contributes the mean over its pairs, those of all models together, and
+    A pair is a prompt, sample, turn and draw of two models, judged by one person where a group of people is the judge (`people.voices`). A prompt contributes the mean over its pairs, those of all models together, and
     the intervals resample prompts (`intervals.cluster_bootstrap`). Test: the exact sign test over prompts of verdicts for the first place minus verdicts
     for the second. A judge that takes the first place where it cannot decide is not told by agreement alone: two ties agree too.
 
     Raises LimakitError for two of the same judgment.
     """
     refuse_repeats(judgments)
-    orders: dict[tuple[str, str], dict[tuple[str, str, str, int, int, int], dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    orders: dict[tuple[str, str], dict[Pair, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    voice = voices(judgments)
     for row in one_way(judgments):
         if row.verdict is not None:
-            pair = (row.prompt_id, row.a, row.b, row.sample, row.turn, row.draw)
-            orders[row.judge, row.rubric][pair][row.first] = row.verdict
+            pair = (row.prompt_id, row.a, row.b, row.sample, row.turn, row.draw, row.judge)
+            orders[voice[row.judge], row.rubric][pair][row.first] = row.verdict
     found = (_position(*key, orders[key], seed) for key in sorted(orders))
     return [position for position in found if position is not None]
 
 
-def _position(judge: str, rubric: str, orders: dict[tuple[str, str, str, int, int, int], dict[str, str]], seed: int) -> Position | None:
+def _position(judge: str, rubric: str, orders: dict[Pair, dict[str, str]], seed: int) -> Position | None:
     lean: dict[str, list[int]] = defaultdict(list)  # -2 to 2: verdicts for the first place minus those for the second; 0: both say the same
     for (prompt_id, *_), verdicts in orders.items():
         if len(verdicts) == 2:

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..progress import show_table
+from ..progress import say, show_table, visible
 from ..records import Judgment
 from .heading import heading
 from .intervals import Estimate, cluster_bootstrap
+from .people import voices
 from .rows import one_way, refuse_repeats
 from .significance import SignTest, holm, shown_p, sign_flip_test, sign_test
 
@@ -24,7 +25,8 @@ class Preference:
     `net` is wins minus losses, from -1 to 1. `signs` counts the prompts that favour each, and tests whether one is favoured more often; `flips`
     is the p of the test that also weighs by how much. `signs_holm` and `flips_holm` are these p-values adjusted for all the pairs of the
     same judge and rubric. `both_orders` is the n of `order_agreement`: prompts with a sample, turn and draw judged validly in both orders;
-    where there are none the agreement is None.
+    where there are none the agreement is None. `one_order` counts prompts whose valid judgments all show the same model first, `a_first` those of
+    them that show a: what a judge thinks of the place is in their verdicts. `people`: how many judges these are, 1 unless `judge` is a group.
     """
 
     a: str
@@ -45,10 +47,14 @@ class Preference:
     flips_holm: float | None
     order_agreement: Estimate | None
     both_orders: int
+    one_order: int
+    a_first: int
+    people: int
 
 
-def preferences(judgments: Sequence[Judgment], *, seed: int = 0) -> list[Preference]:
-    """One Preference for each (a, b, judge, rubric), sorted; the order of the judgments does not matter.
+def preferences(judgments: Sequence[Judgment], *, apart: bool = False, seed: int = 0) -> list[Preference]:
+    """One Preference for each (a, b, judge, rubric), sorted; the order of the judgments does not matter. A group of people is one judge (`people.voices`),
+    or, where `apart`, each of its people.
 
     A prompt contributes the mean over its valid judgments (orders, draws, samples, turns of a dialogue, people), so win + tie + lose is 1; the
     intervals resample prompts (`intervals.cluster_bootstrap`), and the tests take one value a prompt: its wins minus losses
@@ -59,20 +65,23 @@ def preferences(judgments: Sequence[Judgment], *, seed: int = 0) -> list[Prefere
     """
     refuse_repeats(judgments)
     groups: dict[tuple[str, str, str, str], list[Judgment]] = defaultdict(list)
+    voice = {row.judge: row.judge for row in judgments} if apart else voices(judgments)
     for row in one_way(judgments):
-        groups[row.a, row.b, row.judge, row.rubric].append(row)
+        groups[row.a, row.b, voice[row.judge], row.rubric].append(row)
     return _adjusted([_preference(*key, groups[key], seed) for key in sorted(groups)])
 
 
 def _preference(a: str, b: str, judge: str, rubric: str, rows: list[Judgment], seed: int) -> Preference:
     verdicts: dict[str, list[str]] = defaultdict(list)
-    orders: dict[tuple[str, int, int, int], dict[str, str]] = defaultdict(dict)
+    orders: dict[tuple[str, str, int, int, int], dict[str, str]] = defaultdict(dict)
     for row in rows:
         if row.verdict is not None:
             verdicts[row.prompt_id].append(row.verdict)
-            orders[row.prompt_id, row.sample, row.turn, row.draw][row.first] = row.verdict
+            orders[row.prompt_id, row.judge, row.sample, row.turn, row.draw][row.first] = row.verdict
+    firsts: dict[str, set[str]] = defaultdict(set)
     agreements: dict[str, list[float]] = defaultdict(list)
     for (prompt_id, *_), by_order in orders.items():
+        firsts[prompt_id] |= by_order.keys()
         if len(by_order) == 2:
             agreements[prompt_id].append(float(by_order["a"] == by_order["b"]))
 
@@ -98,6 +107,9 @@ def _preference(a: str, b: str, judge: str, rubric: str, rows: list[Judgment], s
         flips_holm=None,
         order_agreement=_estimate(agreements, (0, 1), seed),
         both_orders=len(agreements),
+        one_order=sum(len(shown) == 1 for shown in firsts.values()),
+        a_first=sum(shown == {"a"} for shown in firsts.values()),
+        people=len({row.judge for row in rows}),
     )  # fmt: skip
 
 
@@ -142,6 +154,10 @@ def show_preferences(found: Sequence[Preference]) -> None:
     names, said = heading(found, {"model": lambda p: p.a, "judge": lambda p: p.judge, "rubric": lambda p: p.rubric})
     title = f"Preference, percent of prompts [95 % interval, clustered by prompt]{said}"
     title += "\nwin or tie: 100 less lose; net: win less lose; p: sign test over prompts" + (" (Holm)" if len(found) > 1 else "")
+    for judge in sorted({p.judge for p in found if p.people > 1}):
+        title += (
+            f"\n{visible(judge)}: {max(p.people for p in found if p.judge == judge)} people, a prompt's value is the mean of their verdicts"
+        )
     invalid = any(p.invalid for p in found)
     columns = [*names, "baseline", "n", "win", "tie", "lose", "net", "p", *(["invalid"] if invalid else [])]
     rows = []
@@ -150,3 +166,7 @@ def show_preferences(found: Sequence[Preference]) -> None:
         cells = [p.b, p.prompts, percent(p.win), percent(p.tie), percent(p.lose), points(p.net), p_shown]
         rows.append([*(pick(p) for pick in names.values()), *cells, *([f"{p.invalid} of {p.judgments}"] if invalid else [])])
     show_table(title, columns, rows)
+    for p in found:
+        if p.one_order:
+            who = ", ".join([*(pick(p) for pick in names.values()), p.b])
+            say(visible(f"  {who}: {p.one_order} of {p.prompts} prompts rest on one order, {p.a_first} of them with {p.a} first"))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..progress import show_table, visible
 from ..records import Judgment
 from .intervals import LEVEL, Estimate
+from .people import voices
 from .preference import NET
 from .rows import refuse_repeats
 
@@ -74,9 +75,10 @@ def rankings(judgments: Sequence[Judgment], *, prior: float = 0.0, seed: int = 0
         raise ValueError("a negative prior")
     refuse_repeats(judgments)
     groups: dict[tuple[str, str], list[Judgment]] = defaultdict(list)
+    voice = voices(judgments)
     for row in judgments:
         if row.verdict is not None:
-            groups[row.judge, row.rubric].append(row)
+            groups[voice[row.judge], row.rubric].append(row)
     found = []
     for judge, rubric in sorted(groups):
         rows = groups[judge, rubric]

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..analyze.people import voices
 from ..records import Grade, Judgment, Prompt, Response
 
 EACH = 3  # prompts won, tied and lost
@@ -56,9 +57,10 @@ def outcomes_by_prompt(judgments: Sequence[Judgment], model: str, models: Sequen
     """By prompt: how `model` fared against each baseline, by judge and rubric; the mean over valid judgments decides (win 1, tie 1/2,
     loss 0)."""
     groups: dict[tuple[str, str, str, str], list[Judgment]] = defaultdict(list)
+    voice = voices(judgments)
     for row in judgments:
         if row.a == model:
-            groups[row.prompt_id, row.b, row.judge, row.rubric].append(row)
+            groups[row.prompt_id, row.b, voice[row.judge], row.rubric].append(row)
     found: dict[str, list[Outcome]] = defaultdict(list)
     for (prompt_id, b, judge, rubric), rows in sorted(groups.items(), key=lambda group: (_place(group[0][1], models), group[0])):
         scores = [{"a": 1, "tie": 0, "b": -1}[row.verdict] for row in rows if row.verdict is not None]

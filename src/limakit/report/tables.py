@@ -64,7 +64,8 @@ def mean(ledger: Ledger, group: str, what: str, estimate: Estimate | None, digit
 
 
 def preference_rows(p: Preference) -> dict[str, str]:
-    return {"a": p.a, "b": p.b, "judge": p.judge, "rubric": p.rubric}
+    """Of a group of people, whose rows name each, all rows of the pair."""
+    return {"a": p.a, "b": p.b, "rubric": p.rubric} | ({"judge": p.judge} if p.people == 1 else {})
 
 
 def fared(ledger: Ledger, p: Preference, rows: Rows) -> Fared:
