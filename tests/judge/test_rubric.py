@@ -119,6 +119,13 @@ def test_a_users_own(tmp_path):
     assert not mine.leaves_form  # it says itself how the answer ends
 
 
+@pytest.mark.parametrize("note", ["# grades: a, b", "# Grades: a, b", "#GRADES:a,b", "\n \n# n\n# grades : a, b"])
+def test_notes_however_they_are_written(tmp_path, note):
+    (tmp_path / "mine.txt").write_text(f"{note}\n# Only: x\n\n## Grades:\n{{prompt}} {{response}}")
+    mine = load_rubric("mine.txt", GRADE, tmp_path)
+    assert (mine.values, mine.only, mine.text) == (("a", "b"), ("x",), "## Grades:\n{prompt} {response}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "needs", "said"),
     [
@@ -136,6 +143,16 @@ def test_a_users_own(tmp_path):
         ("a.txt", b"# n\n{prompt}\n{response}\n{refrence}", GRADE, r"a.txt, line 4: \{refrence\}.*\{reference\} was meant"),
         ("a.txt", b"{prompt}{response}\n\n{response_a}", GRADE, r"line 3: \{response_a\} is nothing that is filled in here"),
         ("a.txt", b"{prompt}{response}{Response}", GRADE, r"line 1: \{Response\}.*\{response\} was meant"),
+        ("a.txt", b"# n\n# grade: a, b\n{prompt}{response}", GRADE, "line 2: '# grade: a, b' would not be read.*write # grades: "),
+        ("a.txt", b"# grades = a, b\n{prompt}{response}", GRADE, "line 1: .*would not be read"),
+        ("a.txt", b"## grades: a, b\n{prompt}{response}", GRADE, "line 1: .*would not be read"),
+        ("a.txt", b" # grades: a, b\n{prompt}{response}", GRADE, "line 1: .*would not be read"),
+        ("a.txt", b"# n\n\n# only: a\n{prompt}{response}", GRADE, "line 3: .*would not be read"),
+        ("a.txt", b"{prompt}{response}\n# Grades: a, b\n", GRADE, "line 2: .*would not be read"),
+        ("a.txt", b"#only = a\n{prompt}{response}", GRADE, "line 1: .*would not be read"),
+        ("a.txt", b"# n\nP {{prompt}} R {response}", GRADE, r"line 2: \{\{prompt\}\} has two braces.*write \{prompt\}"),
+        ("a.txt", b"# grades: *, **, ***\n{prompt}{response}", GRADE, "line 1: grades: name at least two"),
+        ("a.txt", b"# grades: good, good!\n{prompt}{response}", GRADE, "line 1: grades: name at least two"),
         ("pairwise.txt", b"{prompt}{response_a}{response_b}", PAIRWISE, "rename"),
     ],
 )

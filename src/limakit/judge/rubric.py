@@ -25,6 +25,7 @@ from ..errors import LimakitError, UsageError
 from ..records import Prompt, Turn
 from ..sources.authored import marked
 from ..workspace import name_for_file, sha256_json
+from .verdict import plain
 
 PAIRWISE = ("prompt", "response_a", "response_b")
 GRADE = ("prompt", "response")
@@ -32,7 +33,9 @@ PROMPT = ("prompt",)  # a grade of the prompt alone
 ANYWHERE = ("reference", "mark", "form")  # placeholders that any rubric may hold
 VERDICTS = ("A", "B", "tie")
 LIKERT = ("1", "2", "3", "4", "5", "6")
+NOTES = ("grades", "only")
 DIALOGUES = "dialogues"  # in "# only:", prompts of several turns
+_NOTE = re.compile(r"(\s*)(#+)\s*(\w+)\s*([:=])(.*)")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]{2,20})\}")
 
 Form = Literal["line", "json"]
@@ -108,7 +111,9 @@ def load_rubric(name: str, needs: Sequence[str], root: Path) -> Rubric:
     except UnicodeDecodeError:
         raise UsageError("is not UTF-8 text", where=where, remedy="save it as UTF-8") from None
     pairwise = "response_a" in needs
-    notes = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    begin = next((n for n, line in enumerate(lines) if line.strip()), len(lines))  # blank lines before the notes say nothing
+    notes = next((n for n in range(begin, len(lines)) if not lines[n].startswith("#")), len(lines))
+    _refuse_strays(lines, notes, where)
     said = _read_notes(lines[:notes], pairwise, where)
     text = "\n".join(lines[notes:]).strip() + "\n"
     for placeholder in needs:
@@ -125,30 +130,47 @@ def _read_notes(notes: Sequence[str], pairwise: bool, where: object) -> dict[str
     """The lists that "# grades:" and "# only:" name. Raises UsageError naming the line of one that cannot be meant."""
     said: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(notes, start=1):
-        match = re.match(r"#\s*(grades|only)\s*:(.*)", line)
-        if not match:
+        match = _NOTE.match(line)
+        if not match or match[3].lower() not in NOTES:
             continue
-        kind, at = match[1], f"{where}, line {number}"
+        kind, at = match[3].lower(), f"{where}, line {number}"
         if pairwise:
             what = f"{kind}: a rubric that compares has three verdicts, {', '.join(VERDICTS)}, for every prompt"
             raise UsageError(what, where=at, remedy="take the line away, or use the rubric for grades (judge.grade)")
         if kind in said:
             raise UsageError(f"{kind}: is there twice", where=at, remedy="keep one of the lines")
-        values = tuple(value.strip() for value in match[2].split(",") if value.strip())
+        values = tuple(value.strip() for value in match[5].split(",") if value.strip())
         if kind == "only" and not values:
             raise UsageError(
                 "only: names no tag", where=at, remedy="for example # only: refusal, malicious; without the line it grades all"
             )
-        if kind == "grades" and (len(values) < 2 or len({value.lower() for value in values}) < len(values)):
-            raise UsageError("grades: name at least two different ones", where=at, remedy="for example # grades: fail, pass, excellent")
+        if kind == "grades" and (len(values) < 2 or "" in (bare := {plain(value) for value in values}) or len(bare) < len(values)):
+            what = "grades: name at least two different ones, that differ in more than case and the punctuation around them"
+            raise UsageError(what, where=at, remedy="for example # grades: fail, pass, excellent")
         said[kind] = values
     return said
+
+
+def _refuse_strays(lines: Sequence[str], notes: int, where: object) -> None:
+    """Raise UsageError for a line that looks like a note which means something, and would not be read as one."""
+    for number, line in enumerate(lines, start=1):
+        match = _NOTE.match(line)
+        if not match or not (near := difflib.get_close_matches(match[3].lower(), NOTES, n=1, cutoff=0.75)):
+            continue
+        as_meant = match[1] == "" and match[2] == "#" and match[3].lower() == near[0] and match[4] == ":" and number <= notes
+        if not as_meant and (number <= notes or match[5].strip()):  # below the notes a heading "## Grades:" is text
+            what = f"{line.strip()[:40]!r} would not be read as a note"
+            remedy = f"write # {near[0]}: ... among the first lines, with no blank line between them"
+            raise UsageError(what, where=f"{where}, line {number}", remedy=remedy)
 
 
 def _refuse_slips(lines: Sequence[str], notes: int, needs: Sequence[str], where: object) -> None:
     """Raise UsageError for a placeholder of another kind of rubric, or one that is misspelt; other braces are text."""
     known = {*PAIRWISE, *GRADE, *ANYWHERE}
     for number, line in enumerate(lines[notes:], start=notes + 1):
+        for name in re.findall(r"\{(\{\w+\})\}", line):
+            if name[1:-1].lower() in (*needs, *ANYWHERE):
+                raise UsageError(f"{{{name}}} has two braces", where=f"{where}, line {number}", remedy=f"write {name}")
         for name in PLACEHOLDER.findall(line):
             if name in needs or name in ANYWHERE:
                 continue

@@ -152,15 +152,16 @@ def _one_of(text: str, word: str, values: Sequence[str]) -> str | None:
 
 def _says(text: str, value: str, word: str, values: Sequence[str]) -> bool:
     """Whether the text after the colon says this value and nothing else."""
-    text, wanted = _plain(text), _plain(value)
+    text, wanted = plain(text), plain(value)
     if text == wanted:
         return True
     if word == "Verdict":
         called = re.fullmatch(r"(response|a) (.+)", text)
-        return called is not None and called[1] == ("a" if value == "tie" else "response") and _plain(called[2]) == wanted
+        return called is not None and called[1] == ("a" if value == "tie" else "response") and plain(called[2]) == wanted
     number = re.fullmatch(r"([0-9]+)(?:\.0+)?(?: ?/ ?([0-9]+)(?:\.0+)?)?", re.sub(r"[*_`]", "", text))
     return number is not None and all(map(str.isdecimal, values)) and number[1] == value and number[2] in (None, values[-1])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A value without its dress: case, blanks, and what may stand around it."""
     return " ".join(text.lstrip(_AROUND).rstrip(_END).lower().split())
