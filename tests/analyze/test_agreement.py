@@ -1,6 +1,7 @@
 """Agreement: the values that others compute, the level of chance, what is not defined, and intervals that cover."""
 
 import math
+import tracemalloc
 import warnings
 from itertools import permutations
 
@@ -290,3 +291,37 @@ def test_covers_where_prompts_with_many_items_are_the_ones_that_judges_disagree_
         estimate = found["exact"].estimate
         hits += estimate.low <= truth <= estimate.high
     assert hits >= 183  # it was 175 while the cluster that nobody saw had the mean size
+
+
+@pytest.mark.parametrize(("first", "second"), [([0, 1, 2], [0, 1, 2]), ([0], [1]), ([0, 1], [2])])
+def test_many_values_without_tables_are_what_tables_say(monkeypatch, first, second):
+    random = np.random.default_rng(4)
+    codes = np.clip(random.integers(0, 8, (60, 1)) + random.integers(-1, 2, (60, 3)), 0, 7)
+    codes[random.random((60, 3)) < 0.2] = -1
+    scale = Scale(tuple("12345678"), ordered=True, numbers=tuple(range(1, 9)))
+    prompts = [i // 2 for i in range(60)]
+    told = agreement(codes, first, second, prompts, scale)
+    monkeypatch.setattr("limakit.analyze.agreement.MANY", 7)
+    found = agreement(codes, first, second, prompts, scale)
+    assert (found.items, found.prompts) == (told.items, told.prompts)
+    assert [m.name for m in found.measures] == ["exact", "alpha_interval"]
+    for measure in found.measures:
+        other = told[measure.name]
+        assert (measure.n, measure.chance) == (other.n, pytest.approx(other.chance))
+        assert measure.estimate.value == pytest.approx(other.estimate.value)
+        assert (measure.estimate.low, measure.estimate.high) == pytest.approx((other.estimate.low, other.estimate.high), abs=0.02)
+
+
+def test_grades_of_any_number_of_values_take_bounded_time_and_memory():
+    """Two judges, 400 items, nearly as many different grades: tables of each two would take gigabytes."""
+    random = np.random.default_rng(5)
+    values = np.sort(np.unique(np.round(random.normal(50, 20, 900), 2)))
+    codes = np.clip(random.integers(0, len(values), (400, 1)) + random.integers(-9, 10, (400, 2)), 0, len(values) - 1)
+    scale = Scale(tuple(map(str, values)), ordered=True, numbers=tuple(values))
+    tracemalloc.start()
+    found = agreement(codes, [0], [1], range(400), scale)
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+    assert found["alpha_interval"].estimate.low > 0.95 > 0.2 > found["exact"].estimate.high
+    same = agreement(np.zeros((9, 2), dtype=int), [0], [1], range(9), scale)
+    assert same["exact"].estimate.value == 1 and same["alpha_interval"].estimate is None

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..errors import LimakitError
 from ..progress import escape_json, say, show_table, visible
 from ..records import Grade, Judgment
-from .agreement import Agreement, Codes, Measure, Scale, agreement
+from .agreement import MANY, Agreement, Codes, Measure, Scale, agreement
 from .opinions import Opinions, grade_opinions, judgment_opinions
 from .preference import percent
 from .results import read_results
@@ -152,6 +152,8 @@ def figures(scale: Scale) -> dict[str, str]:
     """Which figures a table has room for, and what it calls them. JSON has all of all."""
     if scale.tie is not None:
         return {"tie_discounted": "tie ½", "exact": "exact", "no_tie": "no tie", "kappa": "kappa", "alpha": "alpha"}
+    if len(scale.values) > MANY:
+        return {"exact": "exact"} | ({"alpha_interval": "interval alpha"} if scale.numbers else {})
     if scale.ordered:
         return {"exact": "exact", "kappa": "kappa", "kappa_quadratic": "weighted kappa", "alpha_ordinal": "ordinal alpha"}
     return {"exact": "exact", "kappa": "kappa", "alpha": "alpha"}
@@ -196,6 +198,8 @@ def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
         notes.append("a judge's verdict is what more than half of its answers say, both orders weighing the same, else a tie")
     elif opinions.draws:
         notes.append(f"a judge's grade is the {'median' if opinions.scale.ordered else 'most frequent'} of its draws")
+    if len(opinions.scale.values) > MANY:
+        notes.append(f"{len(opinions.scale.values)} different grades: kappa and the like are for {MANY} at most")
     if agreed.of("groups"):
         notes.append('groups: judges called "crowd/anna", "crowd/ben" are the group crowd')
     if len(pairs) > PAIRS_SHOWN:

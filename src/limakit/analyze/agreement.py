@@ -20,6 +20,7 @@ Codes = npt.NDArray[np.intp]
 Statistic = Callable[[Array], Array]  # (..., K, K) -> (...)
 
 MISSING = -1
+MANY = 20  # values: with more (grades from 0 to 100) tables of each two would not fit into memory, and hardly fill
 RESAMPLES = 4_000
 _CELLS = 4_000_000  # weights held at once: bounds the memory, not the result
 
@@ -159,7 +160,8 @@ def with_interval(
     in 100 (tests/analyze/test_agreement.py). There the percentile bootstrap, BCa and the jackknife with Student's t
     covered as rarely as 39 times in 100: all three say that nothing is uncertain once the few items at hand happen to agree.
     """
-    [estimate] = _intervals(clusters_CKK, [(statistic, ordered)], seed=seed, level=level, resamples=resamples)
+    wanted = _of_tables(clusters_CKK, [(statistic, ordered)])
+    [estimate] = _intervals(clusters_CKK, clusters_CKK.sum((1, 2)), wanted, seed=seed, level=level, resamples=resamples)
     return estimate
 
 
@@ -179,8 +181,12 @@ def agreement(
     enter in the order of their names, so the order of items changes nothing. With a tie in the scale: tie_discounted, exact, no_tie, kappa, alpha.
     Ordered: exact, kappa, kappa_linear, kappa_quadratic, alpha, alpha_ordinal and, where values are numbers, alpha_interval. Else exact, kappa, alpha.
 
+    With more than MANY values tables would be too large: exact and, where values are numbers, alpha_interval, from sums.
+
     Every item weighs the same in all but alpha, whose definition weighs an item by its values. The level of chance of kappa and alpha is 0: both are made so.
     """
+    if len(scale.values) > MANY:
+        return _of_many(codes_IJ, first, second, prompts, scale, seed, resamples)
     size = max(len(scale.values), 2)  # there is another value, though nobody gave it: else nothing was asked
     pairs_IKK = tables(codes_IJ, first, second, size)
     there = pairs_IKK.sum((-2, -1)) > 0
@@ -199,12 +205,66 @@ def agreement(
         counted["no_tie"] = int((decided.sum((-2, -1)) > 0).sum())
     measures = []
     for clusters_CKK, wanted in ((pairs_CKK, of_pairs), (both_CKK, of_both)):
-        found = _intervals(clusters_CKK, list(wanted.values()), seed=seed, level=LEVEL, resamples=resamples)
+        told = _of_tables(clusters_CKK, list(wanted.values()))
+        found = _intervals(clusters_CKK, clusters_CKK.sum((1, 2)), told, seed=seed, level=LEVEL, resamples=resamples)
         by_chance = independent(clusters_CKK.sum(0))
         for (name, (statistic, _)), estimate in zip(wanted.items(), found, strict=True):
             chance = 0.0 if name.startswith(("kappa", "alpha")) else float(statistic(by_chance))
             measures.append(Measure(name, counted[name], estimate, None if estimate is None else chance))
     return Agreement(items, len(place), tuple(measures))
+
+
+def _of_many(
+    codes_IJ: Codes,
+    first: Sequence[int],
+    second: Sequence[int],
+    prompts: Sequence[Hashable],
+    scale: Scale,
+    seed: int,
+    resamples: int,
+) -> Agreement | None:
+    """`agreement` of many values: no table, but each item's sums over its pairs, which the two figures are functions of."""
+    same, size = set(first) == set(second), len(scale.values)
+    one_IK, other_IK = _counts(codes_IJ, first, size), _counts(codes_IJ, second, size)
+    n_I, m_I = one_IK.sum(1), other_IK.sum(1)
+    pairs_I = n_I * (m_I - 1) if same else n_I * m_I
+    there = pairs_I > 0
+    if not there.any():
+        return None
+    one_IK, other_IK, n_I, m_I, pairs_I = one_IK[there], other_IK[there], n_I[there], m_I[there], pairs_I[there]
+    kept = [prompt for prompt, yes in zip(prompts, there, strict=True) if yes]
+    place = {prompt: i for i, prompt in enumerate(sorted(set(kept), key=str))}
+    of, items = np.array([place[prompt] for prompt in kept]), int(there.sum())
+    alike_I = ((one_IK * other_IK).sum(1) - (n_I if same else 0)) / pairs_I
+    by_chance = float((one_IK / n_I[:, None]).mean(0) @ (other_IK / m_I[:, None]).mean(0))
+    exact_C2 = _summed(np.column_stack([alike_I, 1 - alike_I]), of, len(place))
+    agree, differ = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    shared = [(lambda sums: _over(sums[..., 0], sums.sum(-1)), differ, agree)]
+    [estimate] = _intervals(exact_C2, exact_C2.sum(1), shared, seed=seed, level=LEVEL, resamples=resamples)
+    measures = [Measure("exact", items, estimate, None if estimate is None else by_chance)]
+    if scale.numbers is not None:
+        x_K = np.array(scale.numbers) - np.mean(scale.numbers)
+        x_I, y_I, xx_I, yy_I = one_IK @ x_K, other_IK @ x_K, one_IK @ x_K**2, other_IK @ x_K**2
+        weight_I = n_I if same else np.full(items, 2.0)  # as `coincidences` weighs items
+        apart_I = (n_I * yy_I + m_I * xx_I - 2 * x_I * y_I) / pairs_I
+        mean_I, square_I = (x_I / n_I + y_I / m_I) / 2, (xx_I / n_I + yy_I / m_I) / 2
+        sums_C4 = _summed(weight_I[:, None] * np.column_stack([np.ones(items), mean_I, square_I, apart_I]), of, len(place))
+        given_IK = (one_IK + other_IK) > 0
+        seen = x_K[given_IK.any(0)]
+        ranges_I = np.where(given_IK, x_K, -np.inf).max(1) - np.where(given_IK, x_K, np.inf).min(1)
+        reach = max(float(ranges_I.max()), float(np.ptp(seen)) / size)  # as far apart as any seen, or a step
+        together = np.array([[1, v, v * v, 0] for v in np.linspace(seen.min(), seen.max(), MANY)])
+        lower = np.linspace(seen.min(), seen.max() - reach, MANY)
+        apart = np.array([[1, v + reach / 2, (v * v + (v + reach) ** 2) / 2, reach**2] for v in lower])
+        [estimate] = _intervals(sums_C4, sums_C4[:, 0], [(_alpha_of_sums, apart, together)], seed=seed, level=LEVEL, resamples=resamples)
+        measures.append(Measure("alpha_interval", items, estimate, None if estimate is None else 0.0))
+    return Agreement(items, len(place), tuple(measures))
+
+
+def _alpha_of_sums(sums: Array) -> Array:
+    """Krippendorff's alpha with the interval metric of (values, their sum, that of their squares, that of the squared differences of pairs)."""
+    total, x, xx, apart = (sums[..., i] for i in range(4))
+    return 1 - _over((total - 1) * apart, 2 * (total * xx - x**2))
 
 
 def _statistics(scale: Scale) -> tuple[dict[str, tuple[Statistic, bool]], dict[str, tuple[Statistic, bool]]]:
@@ -230,39 +290,49 @@ def _statistics(scale: Scale) -> tuple[dict[str, tuple[Statistic, bool]], dict[s
 
 
 def _intervals(
-    clusters_CKK: Array, wanted: Sequence[tuple[Statistic, bool]], *, seed: int, level: float, resamples: int
+    clusters_CX: Array,
+    sizes_C: Array,
+    wanted: Sequence[tuple[Statistic, Array, Array]],
+    *,
+    seed: int,
+    level: float,
+    resamples: int,
 ) -> list[Estimate | None]:
-    """`with_interval` for several statistics of the same tables, from the same draws."""
-    size = clusters_CKK.shape[-1]
-    whole_KK = clusters_CKK.sum(0)
-    defined = [bool(np.isfinite(statistic(whole_KK))) for statistic, _ in wanted]
+    """`with_interval` for several statistics from the same draws. A cluster is a table, or any sums that statistics are functions of; with each
+    statistic what a cluster of size 1 that nobody saw may hold, where judges disagree and where they agree."""
+    whole_X = clusters_CX.sum(0)
+    defined = [bool(np.isfinite(statistic(whole_X))) for statistic, _, _ in wanted]
     if not any(defined):
         return [None] * len(wanted)
     random = np.random.default_rng(seed)
-    sizes_C = clusters_CKK.sum((1, 2))
     largest, total = float(sizes_C.max()), float(sizes_C.sum())
-    drawn_DKK = _draw(clusters_CKK, resamples, random)
+    drawn_DX, drawn_D = _draw(clusters_CX, sizes_C, resamples, random)
     unseen_D = largest * random.standard_exponential(resamples)  # the cluster that nobody saw
-    scale_D = total / (drawn_DKK.sum((1, 2)) + unseen_D)
-    kept_DKK, unseen_D11 = drawn_DKK * scale_D[:, None, None], (unseen_D * scale_D)[:, None, None]
-    reach = max(1, int(_apart(_places(size))[whole_KK > 0].max()))
+    each = (-1,) + (1,) * (clusters_CX.ndim - 1)
+    scale_D = total / (drawn_D + unseen_D)
+    kept_DX, unseen_DX = drawn_DX * scale_D.reshape(each), (unseen_D * scale_D).reshape(each)
     tail = (1 - level) / 2
     results: list[Estimate | None] = []
-    for (statistic, ordered), known in zip(wanted, defined, strict=True):
+    for (statistic, apart_UX, together_UX), known in zip(wanted, defined, strict=True):
         if not known:
             results.append(None)
             continue
-        value = float(statistic(whole_KK))
+        value = float(statistic(whole_X))
         ends = []
-        for apart, pick, quantile in ((True, np.argmin, tail), (False, np.argmax, 1 - tail)):
-            cells_XKK = _unseen(size, apart, reach if ordered else size)
+        for unseen_UX, pick, quantile in ((apart_UX, np.argmin, tail), (together_UX, np.argmax, 1 - tail)):
             moved = np.round(
-                statistic((whole_KK + largest * cells_XKK) * (total / (total + largest))), 9
-            )  # of equal cells the first, whatever rounding says
-            cell_KK = cells_XKK[pick(moved)]
-            ends.append(float(np.quantile(statistic(kept_DKK + unseen_D11 * cell_KK), quantile)))
+                statistic((whole_X + largest * unseen_UX) * (total / (total + largest))), 9
+            )  # of equal ones the first, whatever rounding says
+            ends.append(float(np.quantile(statistic(kept_DX + unseen_DX * unseen_UX[pick(moved)]), quantile)))
         results.append(Estimate(value, min(ends[0], value), max(ends[1], value)))
     return results
+
+
+def _of_tables(clusters_CKK: Array, wanted: Sequence[tuple[Statistic, bool]]) -> list[tuple[Statistic, Array, Array]]:
+    """For `_intervals`: each statistic of tables, `ordered` or not, with the cells that it may find in a further table."""
+    size = clusters_CKK.shape[-1]
+    reach = max(1, int(_apart(_places(size))[clusters_CKK.sum(0) > 0].max(initial=0)))
+    return [(statistic, _unseen(size, True, reach if ordered else size), _unseen(size, False, size)) for statistic, ordered in wanted]
 
 
 def _unseen(size: int, apart: bool, reach: int) -> Array:
@@ -272,16 +342,17 @@ def _unseen(size: int, apart: bool, reach: int) -> Array:
     return np.array([(np.outer(unit[i], unit[j]) + np.outer(unit[j], unit[i])) / 2 for i, j in pairs])
 
 
-def _draw(clusters_CKK: Array, resamples: int, random: np.random.Generator) -> Array:
-    """Sums of the clusters' tables with random weights (exponential, of mean 1), one sum a draw."""
-    n, size = len(clusters_CKK), clusters_CKK.shape[-1]
-    flat = clusters_CKK.reshape(n, size * size)
+def _draw(clusters_CX: Array, sizes_C: Array, resamples: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """Sums of the clusters with random weights (exponential, of mean 1), one sum a draw; and of their sizes."""
+    n = len(clusters_CX)
+    flat = clusters_CX.reshape(n, -1)
     at_once = max(1, _CELLS // n)
-    parts = []
+    parts, totals = [], []
     for start in range(0, resamples, at_once):
         weights_DC = random.standard_exponential((min(at_once, resamples - start), n))
         parts.append(weights_DC @ flat)
-    return np.concatenate(parts).reshape(resamples, size, size)
+        totals.append(weights_DC @ sizes_C)
+    return np.concatenate(parts).reshape(resamples, *clusters_CX.shape[1:]), np.concatenate(totals)
 
 
 def _summed(tables_IKK: Array, of: npt.NDArray[np.intp], clusters: int) -> Array:
