@@ -1,5 +1,6 @@
 """The cache: successes stay with who gave them and when, a cut line is no answer, a full disk is one message."""
 
+import json
 import resource
 
 import pytest
@@ -56,7 +57,10 @@ def test_rubbish_is_skipped(tmp_path):
     with Cache(path) as cache:
         cache.put("k", kept("yes"))
     good = path.read_bytes()
-    path.write_bytes(b'\xff\n[]\n{"key": 1}\n{"key": "k", "answer": "no"}\n{"key": "k", "answer": 5, "asked": {}}\n' + good)
+    row = json.loads(good)
+    wrong = [{"key": ["k"]}, {"key": {}}, {"key": 5}, {"tokens_out": "x"}, {"tokens_in": 1.5}, {"seconds": "1"}, {"answer": ["yes"]}]
+    damaged = b"".join(json.dumps(row | {"key": "l"} | change).encode() + b"\n" for change in wrong)
+    path.write_bytes(damaged + b'\xff\n[]\n{"key": 1}\n{"key": "k", "answer": "no"}\n{"key": "k", "answer": 5, "asked": {}}\n' + good)
     assert read_kept(path) == {"k": kept("yes")}
     assert read_kept(tmp_path / "nothing.jsonl") == {}
     with pytest.raises(LimakitError, match="cannot keep"):

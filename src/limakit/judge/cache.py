@@ -53,9 +53,12 @@ def _read(line: bytes) -> tuple[str, Kept] | None:
     try:
         row: dict[str, Any] = json.loads(line)
         asked = Asked.model_validate_json(json.dumps(row["asked"]))
-        return row["key"], Kept(scrub(row["answer"], ""), asked, row["tokens_in"], row["tokens_out"], row["seconds"])
+        kept = Kept(scrub(row["answer"], ""), asked, row["tokens_in"], row["tokens_out"], row["seconds"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+    counts = all(n is None or type(n) is int for n in (kept.tokens_in, kept.tokens_out))
+    whole = isinstance(row.get("key"), str) and counts and (kept.seconds is None or type(kept.seconds) in (int, float))
+    return (row["key"], kept) if whole else None
 
 
 class Cache:

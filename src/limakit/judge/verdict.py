@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _STOP_TOKENS = re.compile(r"(?:\s*(?:</s>|<\|\w{1,30}\|>))+\s*$")  # of judges whose server leaves them in the text
 _RULE = re.compile(r"(?:`{3,}|~{3,}|-{3,}|\*{3,}|_{3,}|={3,})$")  # ends a fence or draws a line
 _THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_OBJECT = re.compile(r'(?:```(?:json)?\s*)?\{\s*(?:"|\Z)', re.IGNORECASE)  # how one begins, whole or cut off
+_MEMBER = r'\s*+"(?:[^"\\]|\\.)*+"\s*+:\s*+(?:"(?:[^"\\]|\\.)*+"|-?[0-9]++)\s*+'
+_FLAT = re.compile(rf"\{{{_MEMBER}(?:,{_MEMBER})?\}}", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
 
 
@@ -45,7 +48,7 @@ class Said:
 def parse_answer(answer: str, asked: str, word: str, values: Sequence[str], *, json_asked: bool = False) -> Parsed:
     """What the answer says, one of `values` (numbers among them go up). `asked` is the whole message the answer replies to.
 
-    Where JSON was asked for, an answer that is a JSON object is read as one (`_parse_object`); any other, from a server that promises a form and
+    Where JSON was asked for, an answer that is a JSON object (or begins as one) is read as one (`_parse_object`); any other, from a server that promises a form and
     does not keep it, by its last line (`_parse_lines`).
     """
     if _THINKING.match(answer):
@@ -58,7 +61,8 @@ def parse_answer(answer: str, asked: str, word: str, values: Sequence[str], *, j
 def _parse_object(answer: str, asked: str, word: str, values: Sequence[str]) -> Parsed | None:
     """The value under `word` of a JSON object that holds it and at most a "reason" beside it; None where the answer is no JSON object.
 
-    An object that also stands in `asked`, where texts may hold anything, is an echo and invalid.
+    An object that also stands in `asked`, where texts may hold anything, is an echo and invalid, however it is spaced or ordered. One that is
+    cut off or broken is invalid too.
     """
     text = answer.strip()
     text = (
@@ -66,19 +70,19 @@ def _parse_object(answer: str, asked: str, word: str, values: Sequence[str]) -> 
     ).strip()  # the end alone: on long blanks that pattern is slow
     if fenced := _FENCED.fullmatch(text):
         text = fenced[1].strip()
-    if not text.startswith("{"):
+    if not _OBJECT.match(text):
         return None
     try:
         pairs = json.loads(text, object_pairs_hook=_Pairs, strict=False)  # line feeds in a string, as they come
     except (ValueError, RecursionError):
-        return None
+        return Parsed(None, "its JSON object is cut off or broken")
     key = word.lower()
     keys = [name for name, _ in pairs]
     if keys.count(key) > 1:
         return Parsed(None, f"more than one {key}")
     if key not in keys or not {*keys} <= {key, "reason"}:
         return Parsed(None, f"is not a JSON object with a reason and a {key}")
-    if text in asked:
+    if dict(pairs) in _objects(asked):
         return Parsed(None, "repeats what it was shown")
     said = dict(pairs)[key]
     if isinstance(said, str):
@@ -86,6 +90,15 @@ def _parse_object(answer: str, asked: str, word: str, values: Sequence[str]) -> 
     else:
         value = str(said) if isinstance(said, int) and not isinstance(said, bool) and str(said) in values else None
     return Parsed(value, None if value is not None else f"its {key} is none of {', '.join(values)}", as_json=True)
+
+
+def _objects(asked: str) -> Iterator[Any]:
+    """The JSON objects in a text that have the shape of an answer: one or two members, texts or numbers."""
+    for match in _FLAT.finditer(asked):
+        try:
+            yield json.loads(match[0], strict=False)
+        except ValueError:
+            continue
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -42,7 +42,9 @@ def rate(examples: Sequence[Example], rubrics: dict[str, Rubric], spec: JudgeSpe
         Question(_message(rubric, example), "Grade", rubric.values, draw)
         for rubric in rubrics.values() for example in examples for draw in range(spec.draws)
     ]  # fmt: skip
-    said = iter(Round(questions, spec, folder, what="judge", spent=spent, here=None).ask(fresh=True))
+    asked = Round(questions, spec, folder, what="judge", spent=spent, here=None)
+    asked.check([asked])
+    said = iter(asked.ask(fresh=True))
     columns = {name: np.full(len(examples), np.nan) for name in rubrics}
     absent: dict[int, str] = {}
     raw: dict[int, list[str]] = {}
