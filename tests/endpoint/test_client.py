@@ -200,11 +200,25 @@ def test_wrong_settings(monkeypatch):
         "http://[x/v1",
         "http://x/v1?key=secret",
         "http://x/v1#secret",
+        "http://a..b/v1",
+        f"http://{'a' * 64}.com/v1",
+        "http://\u00e4\u2603.com/v1",
+        "http://x/\x07v1",
+        "http://ex ample/v1",
+        "http://x\n/v1",
+        "http://x:0/v1",
+        "http://x:99999/v1",
     ):
         with pytest.raises(UsageError, match=r"judge\.base_url") as error:
             check_endpoint(spec(url), "judge")
         assert "@" not in str(error.value)
         assert "=secret" not in str(error.value)
+    for url in ("http://[::1]:8000/v1", "https://b\u00fccher.example/v1", "http://x_y/v1", "http://a.b./v1", "http://127.0.0.1/a%20b/v1"):
+        check_endpoint(spec(url), "judge")
+    for key in ("sk-secret", "sk secret", "5ecret", ""):
+        with pytest.raises(UsageError, match=r"judge\.api_key_env: is no name of a variable") as error:
+            check_endpoint(spec("http://x/v1", api_key_env=key), "judge")
+        assert not key or key not in str(error.value)
     with pytest.raises(UsageError, match=r"judge\.model"):
         check_endpoint(EndpointSpec(), "judge")
     monkeypatch.setenv("MY_KEY", "sk-secret")

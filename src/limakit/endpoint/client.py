@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
+
+import httpx2
 
 from ..errors import LimakitError, UsageError
 from ..progress import warn
@@ -31,22 +34,29 @@ def check_endpoint(spec: EndpointSpec, what: str) -> None:
     """Raises UsageError where the recipe's section `what` cannot be right, before anything is planned or sent."""
     if not spec.model:
         raise UsageError("no model named", where=f"{what}.model", remedy="name the model at the endpoint")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", spec.api_key_env):  # not repeated: it may be the key itself
+        remedy = "name the environment variable that holds the key, not the key: manifests and messages hold what stands here"
+        raise UsageError("is no name of a variable", where=f"{what}.api_key_env", remedy=remedy)
     who, where = Who(spec, what), f"{what}.base_url"
     if not who.key.isascii() or not who.key.isprintable():
         raise UsageError("holds characters no key has", where=f"environment variable {spec.api_key_env}", remedy="set it again")
     remedy = f"put the key into the environment variable {spec.api_key_env}"
-    try:
-        parts = urlsplit(spec.base_url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        personal = parts.username or parts.password
-    except ValueError:
-        usable = personal = None
-    if personal or (who.secret and who.secret in spec.base_url):
+    if "@" in spec.base_url or (who.secret and who.secret in spec.base_url):
         raise UsageError("the address holds a password or key, which would end up in manifests", where=where, remedy=remedy)
     if "?" in spec.base_url or "#" in spec.base_url:
         raise UsageError("the address has a part after ? or #, where keys stand that would end up in manifests", where=where, remedy=remedy)
-    if not usable:  # not repeated here: a mistyped address may hold a key too
+    if not _is_address(spec.base_url):  # not repeated here: a mistyped address may hold a key too
         raise UsageError("is not an http address", where=where, remedy="for example http://localhost:8000/v1")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        httpx2.URL(text).raw_host.decode("ascii").encode("idna")  # as the name is looked up: labels of 1 to 63 characters
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (httpx2.InvalidURL, ValueError):
+        return False
+    return bool(usable) and text.isprintable() and " " not in text
 
 
 def ask_all(
