@@ -156,3 +156,14 @@ def test_an_empty_response_has_a_length_too():
     lengths = {(model, f"p{i}", 0, 0): 0 if i % 7 == 0 else 50 + i * (model == "lima") for i in range(30) for model in ("lima", "base")}
     [x] = length_effects(rows, lengths)
     assert x.problem is None and math.isfinite(x.controlled.low)
+
+
+def test_a_dialogue_is_as_long_as_all_its_responses():
+    """It is compared whole, under the number of its last turn, whose responses are all of one length."""
+    rows = [judgment(f"p{i}", "a" if i % 3 else "b", turn=1) for i in range(20)]
+    lengths = {(m, f"p{i}", 0, 1): 100 for i in range(20) for m in ("lima", "base")}
+    first = {("lima", f"p{i}", 0, 0): 300 + i for i in range(20)} | {("base", f"p{i}", 0, 0): 100 for i in range(20)}
+    [found] = length_effects(rows, lengths | first)
+    assert found.longer == pytest.approx(2.05, abs=0.01)
+    [found] = length_effects(rows, lengths)
+    assert (found.prompts, found.unknown) == (0, 20)

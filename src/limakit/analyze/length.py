@@ -58,7 +58,8 @@ def length_effects(judgments: Sequence[Judgment], lengths: Mapping[Answer, int])
     each prompt with a total weight of 1. The win rate at equal length is the inverse logit of the intercept (length-controlled win rate,
     Dubois et al. 2024, arXiv 2404.04475). Theirs takes tanh of the standardised difference of lengths and a term for how hard a prompt is, estimated
     from a leaderboard's many models; here the logarithm keeps a response of thrice the length from counting like one of thirty times, and
-    one pair of models has no such term. Intervals and p: `logistic`, clustered by prompt, with Student's t. An empty response counts as one character.
+    one pair of models has no such term. Intervals and p: `logistic`, clustered by prompt, with Student's t. A dialogue is as long as all its responses. An empty
+    response counts as one character.
 
     What this is not: an effect of cause. A judge that prefers better responses, which are longer, shows the same slope.
     Raises LimakitError for two of the same judgment.
@@ -75,13 +76,18 @@ def length_effects(judgments: Sequence[Judgment], lengths: Mapping[Answer, int])
 def _effect(a: str, b: str, judge: str, rubric: str, rows: list[Judgment], lengths: Mapping[Answer, int]) -> LengthEffect:
     wins: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for row in rows:
-        if {(model, row.prompt_id, row.sample, row.turn) for model in (a, b)} <= lengths.keys():
+        if {(model, row.prompt_id, row.sample, turn) for model in (a, b) for turn in range(row.turn + 1)} <= lengths.keys():
             wins[row.prompt_id, row.sample, row.turn].append((NET[row.verdict or "tie"] + 1) / 2)
     keys = sorted(wins)
     unknown = len(rows) - sum(map(len, wins.values()))
     if not keys:
         return LengthEffect(a, b, judge, rubric, 0, unknown, *(None,) * 5, problem="no lengths of the responses are known")
-    x_N = np.array([math.log(max(1, lengths[a, *key]) / max(1, lengths[b, *key])) for key in keys])
+
+    def length(model: str, prompt: str, sample: int, last: int) -> int:
+        """Of all that the judge was shown of the model: a dialogue is compared whole, and bears its last turn's number."""
+        return max(1, sum(lengths[model, prompt, sample, turn] for turn in range(last + 1)))
+
+    x_N = np.array([math.log(length(a, *key) / length(b, *key)) for key in keys])
     y_N = np.array([math.fsum(wins[key]) / len(wins[key]) for key in keys])
     prompts, cluster_N = np.unique([key[0] for key in keys], return_inverse=True)
     # within a prompt a row weighs as many judgments as it has, so that with no slope this is the win rate of `preferences`
