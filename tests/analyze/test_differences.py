@@ -88,3 +88,13 @@ def test_without_a_scale_a_difference_is_no_surer_than_with_the_papers():
     [without], [told] = differences(rows), differences(rows, scale=tuple("123456"))
     assert without.difference == told.difference
     assert without.difference.low < 0 < 1 < without.difference.high
+
+
+def test_nobody_is_compared_in_a_grade_that_nobody_was_given():
+    rows = [
+        Grade(prompt_id=f"p{i}", model=m, judge="j", rubric="r", status="ok", value=v)
+        for i in range(4)
+        for m, v in (("x", "fail"), ("y", "pass"))
+    ]
+    assert [d.what for d in differences(rows)] == ["not fail"]
+    assert [d.what for d in differences(rows, scale=("fail", "pass", "excellent"))] == ["not fail", "excellent"]

@@ -120,3 +120,15 @@ def test_words_are_shown_as_shares(capsys):
     shown = capsys.readouterr().out
     assert "percent of turns" in shown and "by dialogue" in shown and "dialogues" in shown and "Turn by turn, lima" in shown
     assert max(map(len, shown.split("\n"))) <= 80
+
+
+def test_of_an_unknown_scale_only_grades_that_somebody_was_given_are_there():
+    """fail and pass may be all there is: then nobody was short of excellent. What another model was given is there, with none."""
+    rows = [
+        Grade(prompt_id=f"p{i}", model=m, judge="j", rubric="r", status="ok", value=v)
+        for i in range(4)
+        for m, v in (("x", "fail"), ("y", "pass"))
+    ]
+    x, y = summarise(rows)
+    assert [list(one.shares) for one in (x, y)] == [["fail", "pass"]] * 2
+    assert (x.shares["pass"].value, y.shares["pass"].value, y.above_worst.value) == (0, 1, 1)

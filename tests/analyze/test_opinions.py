@@ -118,3 +118,8 @@ def test_one_row_twice_is_refused():
         judgment_opinions([judgment(), judgment()])
     with pytest.raises(LimakitError, match="a second grade"):
         grade_opinions([grade(), grade(value="1")], {})
+
+
+def test_a_number_is_one_grade_however_it_is_written():
+    [found] = grade_opinions([grade("p", "4", "j"), grade("p", "4.0", "k"), grade("q", "5.0", "j"), grade("q", None, "k")], {})
+    assert found.scale.values == ("4", "5.0") and found.codes_IJ[0].tolist() == [0, 0]

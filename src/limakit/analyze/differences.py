@@ -58,7 +58,7 @@ def differences(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int
     for (judge, rubric), rows in sorted(groups.items()):
         by_model = {model: answers(of) for model, of in sorted(rows.items())}
         given = {value for of in by_model.values() for turns in of.values() for values in turns.values() for value in values}
-        for what, numbers in _counted(tuple(scale) or (WORDS if given <= set(WORDS) else ()), given):
+        for what, numbers in _counted(tuple(scale) or (WORDS if given <= set(WORDS) else ()), given, bool(scale)):
             low, high = reach(scale, numbers.values()) if what == "mean" else (0.0, 1.0)
             means = {model: _mean(of, numbers) for model, of in by_model.items() if of}
             best_first = sorted(means, key=lambda model: (-means[model], model))
@@ -71,7 +71,7 @@ def differences(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int
     return found
 
 
-def _counted(scale: tuple[str, ...], given: set[str]) -> list[tuple[str, dict[str, float]]]:
+def _counted(scale: tuple[str, ...], given: set[str], told: bool) -> list[tuple[str, dict[str, float]]]:
     """What is differenced, and what each grade counts in it."""
     if not given:
         return []
@@ -81,7 +81,7 @@ def _counted(scale: tuple[str, ...], given: set[str]) -> list[tuple[str, dict[st
         return []
     not_worst = (f"not {scale[0]}", {value: float(value != scale[0]) for value in scale})
     best = (scale[-1], {value: float(value == scale[-1]) for value in scale})
-    return [not_worst, best] if len(scale) > 2 else [not_worst]
+    return [not_worst, best] if len(scale) > 2 and (told or scale[-1] in given) else [not_worst]
 
 
 def _mean(found: Answers, numbers: dict[str, float]) -> float:

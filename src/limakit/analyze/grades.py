@@ -29,8 +29,8 @@ class GradeSummary:
     """One model's grades by one judge and rubric. `prompts` is the n of the intervals: prompts (dialogues) with a valid grade.
 
     `turns` counts graded user turns: as many as prompts where nobody follows up. `counts` are of valid grades, by value, in the order of the
-    scale. `mean` is None where a grade is not a number, or none is valid. `shares` are of turns, for every grade of the scale, or those given
-    where it is not known; `above_worst` is the share of turns whose grade is not the scale's worst (not "fail", not "unsafe"), None where the
+    scale. `mean` is None where a grade is not a number, or none is valid. `shares` are of turns, for every grade of the scale, or those given by the rubric
+    to anyone where it is not known; `above_worst` is the share of turns whose grade is not the scale's worst (not "fail", not "unsafe"), None where the
     scale is not known; `by` says whether the intervals of shares are Wilson's or count prompts. `scale` holds every grade there is, worst to best; it is
     empty where that is not known.
     """
@@ -69,7 +69,11 @@ def summarise(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int =
             )
             raise LimakitError(what, remedy="judge again, or give grades on another scale another rubric's name")
         groups[row.model, row.judge, row.rubric].append(row)
-    return [_summary(*key, groups[key], tuple(scale), seed) for key in sorted(groups)]
+    given: dict[str, set[str]] = defaultdict(set)
+    for row in grades:
+        if row.value is not None:
+            given[row.rubric].add(row.value)
+    return [_summary(*key, groups[key], tuple(scale), tuple(scale) or tuple(in_order(given[key[2]])), seed) for key in sorted(groups)]
 
 
 def by_turn(grades: Sequence[Grade], *, scale: Sequence[str] = (), seed: int = 0) -> dict[int, list[GradeSummary]]:
@@ -129,10 +133,11 @@ def over_turns(found: Answers, numbers: Mapping[str, float]) -> tuple[list[list[
     return clusters, [float(len(turns)) for turns in clusters]
 
 
-def _summary(model: str, judge: str, rubric: str, rows: list[Grade], scale: tuple[str, ...], seed: int) -> GradeSummary:
+def _summary(
+    model: str, judge: str, rubric: str, rows: list[Grade], scale: tuple[str, ...], order: tuple[str, ...], seed: int
+) -> GradeSummary:
     found = answers(rows)
     counts = Counter(value for turns in found.values() for values in turns.values() for value in values)
-    order = scale or tuple(in_order(counts))
     known = scale or (WORDS if set(order) <= set(WORDS) else ())
     independent = all(len(turns) == 1 and all(len(values) == 1 for values in turns.values()) for turns in found.values())
 
@@ -142,7 +147,7 @@ def _summary(model: str, judge: str, rubric: str, rows: list[Grade], scale: tupl
         clusters, sizes = over_turns(found, {value: float(value in of) for value in counts})
         return cluster_bootstrap(clusters, sizes=sizes, bounds=(0, 1), seed=seed)
 
-    numbers = numeric(order)
+    numbers = numeric(scale or counts)
     mean = None
     if counts and numbers:
         clusters, sizes = over_turns(found, numbers)
@@ -156,7 +161,7 @@ def _summary(model: str, judge: str, rubric: str, rows: list[Grade], scale: tupl
         counts={value: counts[value] for value in order if value in counts},
         scale=scale,
         turns=sum(map(len, found.values())),
-        shares={value: share([value]) for value in (known or order)} if counts else {},
+        shares={value: share([value]) for value in order} if counts else {},
         above_worst=share(known[1:]) if counts and known else None,
         by="wilson" if independent else "prompts",
     )  # fmt: skip

@@ -134,13 +134,18 @@ def _graded(rubric: str, rows: list[Grade], told: tuple[str, ...]) -> Opinions:
     if told and seen - set(told):
         what = f"a grade {min(seen - set(told))!r} under rubric {rubric!r}, whose grades are {', '.join(told)}"
         raise LimakitError(what, remedy="judge again, or give grades on another scale another rubric's name")
+    written = {value: value for value in seen}
+    if not told and (sizes := numeric(seen)):  # "4" and "4.0" are one grade: the shorter name
+        written = {value: min((one for one in seen if sizes[one] == sizes[value]), key=lambda one: (len(one), one)) for value in seen}
+        seen = set(written.values())
     words = not told and seen <= set(WORDS)
     values = told or (WORDS if words else tuple(in_order(seen)))
     numbers = numeric(values)
     scale = Scale(values, ordered=bool(told or numbers or words), numbers=tuple(numbers[v] for v in values) if numbers else None)
+    place = {value: i for i, value in enumerate(values)}
     said = []
     for row in rows:
-        code = None if row.value is None else values.index(row.value)
+        code = None if row.value is None else place[written[row.value]]
         said.append(_Said(Item(row.prompt_id, (row.model,), row.sample, row.turn), row.judge, 0, row.draw, code, row.asked))
     return _opinions("grades", rubric, scale, said)
 
