@@ -158,3 +158,10 @@ def test_items_with_one_order_are_said(tmp_path, capsys):
     write_jsonl(tmp_path / "x.jsonl", rows)
     show_agreement([tmp_path / "x.jsonl"], None, as_json=False)
     assert "in one order only: j 4 of 4, k 4 of 4" in capsys.readouterr().out
+
+
+def test_of_many_judges_the_pairs_with_the_most_items_are_told():
+    rows = [judgment(f"p{i}", "ab"[i % 2], f"crowd/{n:02}") for n in range(12) for i in range(n + 1)]
+    [found] = agreed(*rows)
+    assert len(found.of("judges")) == 28 and found.left_out == 66 - 28
+    assert min(row.found.items for row in found.of("judges")) == 5 and found.alone == 0

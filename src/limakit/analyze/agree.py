@@ -9,15 +9,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ..errors import LimakitError
 from ..progress import escape_json, say, show_table, visible
 from ..records import Grade, Judgment
-from .agreement import MANY, Agreement, Codes, Measure, Scale, agreement
+from .agreement import MANY, MISSING, Agreement, Codes, Measure, Scale, agreement
 from .opinions import Opinions, grade_opinions, judgment_opinions
 from .preference import percent
 from .results import read_results
 
-PAIRS_SHOWN = 28  # of 8 judges; JSON has all
+PAIRS_SHOWN = 28  # of 8 judges
 Between = Literal["everyone", "groups", "judges", "models", "orders", "draws"]
 
 
@@ -35,11 +37,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Agreed:
-    """Of one rubric: every Row there is. `alone`: pairs of judges without an item in common."""
+    """Of one rubric: every Row there is, but of two judges those of the PAIRS_SHOWN pairs with the most items in common; `left_out` counts the other
+    pairs, `alone` those without an item in common."""
 
     opinions: Opinions
     rows: tuple[Row, ...]
     alone: int
+    left_out: int
 
     def of(self, *between: Between) -> list[Row]:
         return [row for row in self.rows if row.between in between]
@@ -81,8 +85,13 @@ def _agreed(opinions: Opinions, seed: int) -> Agreed:
     for first, second in combinations(sorted(groups), 2):
         if len(groups[first]) + len(groups[second]) > 2:
             add("groups", first, second, groups[first], groups[second], codes, prompts)
-    pairs = list(combinations(everybody, 2))
-    together = sum(add("judges", judges[i].name, judges[j].name, [i], [j], codes, prompts) for i, j in pairs)
+    there_IJ = (codes != MISSING).astype(np.int64)
+    common_JJ = there_IJ.T @ there_IJ
+    pairs = [(i, j) for i, j in combinations(everybody, 2) if common_JJ[i, j]]
+    alone = len(everybody) * (len(everybody) - 1) // 2 - len(pairs)
+    most = sorted(sorted(pairs, key=lambda pair: -common_JJ[pair])[:PAIRS_SHOWN])  # a figure takes time, and nobody reads thousands
+    for i, j in most:
+        add("judges", judges[i].name, judges[j].name, [i], [j], codes, prompts)
     about = sorted({item.models for item in opinions.items})
     if len(judges) > 1 and len(about) > 1:
         for models in about:
@@ -93,7 +102,7 @@ def _agreed(opinions: Opinions, seed: int) -> Agreed:
     for name, draws in sorted(opinions.draws.items()):
         many = list(range(draws.codes_UR.shape[1]))
         add("draws", name, name, many, many, draws.codes_UR, draws.prompts)
-    return Agreed(opinions, tuple(rows), len(pairs) - together)
+    return Agreed(opinions, tuple(rows), alone, len(pairs) - len(most))
 
 
 def show_agreement(files: Sequence[Path] | None, recipe: Path | None, *, as_json: bool) -> None:
@@ -125,8 +134,7 @@ def _show(agreed: Agreed) -> None:
     title = f"{'Agreement on verdicts' if opinions.kind == 'judgments' else 'Agreement on grades'}, rubric {opinions.rubric}"
     title += " [95 % interval, clustered by prompt]"
     pairs = agreed.of("judges")
-    most = sorted(pairs, key=lambda row: -row.found.items)[:PAIRS_SHOWN]
-    shown = [*agreed.of("everyone", "groups"), *(most if len(pairs) > PAIRS_SHOWN else pairs)]
+    shown = [*agreed.of("everyone", "groups"), *pairs]
     if shown:
         _table(title, "judges", shown, opinions.scale)
     if by_models := agreed.of("models"):
@@ -202,11 +210,16 @@ def _notes(agreed: Agreed, pairs: Sequence[Row]) -> list[str]:
         notes.append(f"{len(opinions.scale.values)} different grades: kappa and the like are for {MANY} at most")
     if agreed.of("groups"):
         notes.append('groups: judges called "crowd/anna", "crowd/ben" are the group crowd')
-    if len(pairs) > PAIRS_SHOWN:
-        notes.append(f"{len(pairs)} pairs of judges have items in common; shown are the {PAIRS_SHOWN} with the most, --json has all")
+    if agreed.left_out:
+        notes.append(f"{len(pairs) + agreed.left_out} pairs of judges have items in common; here are the {len(pairs)} with the most")
     if agreed.alone:
         notes.append(f"{agreed.alone} pairs of judges have no item in common")
-    if once := [f"{judge.name} {judge.one_order} of {judge.items}" for judge in opinions.judges if judge.one_order]:
+    once = []
+    for group in dict.fromkeys(judge.group for judge in opinions.judges):
+        of = [judge for judge in opinions.judges if judge.group == group]
+        if one_order := sum(judge.one_order for judge in of):
+            once.append(f"{group} {one_order} of {sum(judge.items for judge in of)}")
+    if once:
         notes.append(f"items with a valid verdict in one order only: {', '.join(once)}")
     if invalid := [f"{judge.name} {judge.invalid} of {judge.rows}" for judge in opinions.judges if judge.invalid]:
         notes.append(f"invalid, and in no figure: {', '.join(invalid)}")
@@ -247,6 +260,7 @@ def _as_json(agreed: Agreed) -> dict[str, Any]:
             for row in agreed.rows
         ],
         "pairs_without_common_items": agreed.alone,
+        "pairs_left_out": agreed.left_out,
     }  # fmt: skip
 
 

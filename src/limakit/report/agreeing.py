@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..analyze.agree import PAIRS_SHOWN, Agreed, Row, agreements, figures, label
+from ..analyze.agree import Agreed, Row, agreements, figures, label
 from ..analyze.agreement import Measure
 from ..records import Grade
 from . import paper
@@ -56,8 +56,6 @@ def _scales(grades: Found[Grade]) -> tuple[dict[str, tuple[str, ...]], tuple[str
 
 def _table(found: Agreed, files: tuple[str, ...], ledger: Ledger) -> tuple[Table | None, Finding | None]:
     opinions, pairs = found.opinions, found.of("judges")
-    if len(pairs) > PAIRS_SHOWN:
-        pairs = sorted(pairs, key=lambda row: -row.found.items)[:PAIRS_SHOWN]
     rows = [*found.of("everyone", "groups"), *pairs, *found.of("orders", "draws")]
     if not rows:
         return None, None
