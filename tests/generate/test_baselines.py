@@ -100,12 +100,31 @@ def test_an_endpoint_that_answers_some_goes_on_where_it_was(tmp_path, monkeypatc
         recipe = with_baselines(recipe, hosted(endpoint))
         with pytest.raises(LimakitError, match="p1"):
             generate_baselines(workspace, recipe, ["hosted"])
-        assert not files(workspace) and kept(workspace, "hosted").read_bytes().count(b"\n") == 5
+        assert not files(workspace) and kept(workspace, "hosted").read_bytes().count(b"\n") == 9
         broken.clear()
         endpoint.requests.clear()
         generate_baselines(workspace, recipe, ["hosted"])
-        assert Counter(request.message for request in endpoint.requests) == {"q1\u2028\r": 1, "q4\u2028\r": 1, "more": 6}
+        assert Counter(request.message for request in endpoint.requests) == {"q1\u2028\r": 1, "q4\u2028\r": 1, "more": 2}
     assert len(rows(workspace, "hosted")) == 12
+
+
+def test_one_prompt_that_is_refused_each_time_blocks_no_other(tmp_path, monkeypatch):
+    """The others' dialogues go to their end, a second run asks that one alone and says what it is, and once it is answered the file is written."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    workspace, recipe = make(tmp_path / "w", chat=False, samples=1)
+    two_turns(workspace, n=6)
+    broken = {"q1\u2028\r"}
+    with Endpoint(lambda request: Reply(status=400) if request.message in broken else history(request)) as endpoint:
+        recipe = with_baselines(recipe, hosted(endpoint))
+        for asked in (11, 1):
+            endpoint.requests.clear()
+            with pytest.raises(LimakitError, match=r"(?s)prompt 'p1'.*the same command goes on"):
+                generate_baselines(workspace, recipe, ["hosted"])
+            assert len(endpoint.requests) == asked and not files(workspace)
+        assert kept(workspace, "hosted").read_bytes().count(b"\n") == 11
+        broken.clear()
+        generate_baselines(workspace, recipe, ["hosted"])
+    assert len(rows(workspace, "hosted")) == 12 and not (kept(workspace, "hosted").parent / "server.json").exists()
 
 
 def test_names(tmp_path):

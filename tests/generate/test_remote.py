@@ -7,6 +7,7 @@ from endpoint import Endpoint, Reply, refuses
 
 from limakit.endpoint import limits
 from limakit.errors import LimakitError, UsageError
+from limakit.generate.frame import Question
 from limakit.generate.prompting import as_text, end_texts
 from limakit.generate.remote import answer
 from limakit.recipe import BaselineSpec, GenerateSpec
@@ -24,12 +25,13 @@ def prompt(n, text=None):
     return Prompt(id=f"p{n}", source="t", turns=(Turn(role="user", text=text or f"Question {n}?"),))
 
 
-def responses(tmp_path, url, prompts, samples=1, got=None, generate=None, **more):
+def responses(tmp_path, url, prompts, samples=1, got=None, generate=None, turn=0, began=False, **more):
     """Those that came are in `got`, even where this raises."""
     spec = BaselineSpec(name="other", kind="endpoint", model="j", base_url=url, **{"retries": 1, "timeout_s": 5.0} | more)
     got = [] if got is None else got
-    asked = [(one, sample) for one in prompts for sample in range(samples)]
-    for response in answer(asked, spec, generate or GenerateSpec(max_tokens=50), 7, "other", spent=tmp_path / "spent.jsonl"):
+    asked = [Question(one, sample, turn) for one in prompts for sample in range(samples)]
+    how = {"spent": tmp_path / "spent.jsonl", "work": tmp_path, "began": began}
+    for response in answer(asked, spec, generate or GenerateSpec(max_tokens=50), 7, **how):
         got.append(response)
     return sorted(got, key=lambda r: (r.prompt_id, r.sample))
 
@@ -121,6 +123,47 @@ def test_half_an_answer_is_no_response(tmp_path, how):
             responses(tmp_path, endpoint.url, [prompt(n) for n in range(3)], got=got)
         assert {r.text for r in got} == {"whole"}
         assert {r.prompt_id for r in got} == ({"p2"} if how == "a tool" else {"p1", "p2"})
+
+
+def said(code, status=400, **error):
+    return Reply(status=status, body=json.dumps({"error": {"message": "No.", "code": code} | error}).encode())
+
+
+@pytest.mark.parametrize("reply", [
+    said("content_filter"), said("content_policy_violation"), said("x", innererror={"code": "ResponsibleAIPolicyViolation"}),
+    said(403, status=403, metadata={"flagged_input": "..."}), said("invalid_request_error", message="Content Exists Risk"),
+])  # fmt: skip
+def test_what_a_servers_filter_refuses_is_an_empty_response(tmp_path, reply):
+    """As Azure, OpenAI, OpenRouter and DeepSeek say it. However many they are, they say nothing of the others."""
+    with Endpoint(lambda r: reply) as endpoint:
+        got = responses(tmp_path, endpoint.url, [prompt(n) for n in range(40)], concurrency=2)
+        assert {(r.text, r.finish, r.tokens) for r in got} == {("", "filtered", 0)} and len(endpoint.requests) == 40
+
+
+@pytest.mark.parametrize("reply", [
+    said("context_length_exceeded"), said(400, type="exceed_context_size_error"), said(400, message="This model's maximum context length is 9 tokens."),
+])  # fmt: skip
+def test_a_dialogue_that_has_filled_the_context_has_an_empty_response_and_a_prompt_that_does_has_none(tmp_path, reply):
+    with Endpoint(lambda r: reply) as endpoint:
+        [one] = responses(tmp_path, endpoint.url, [prompt(0)], turn=1, began=True)
+        assert (one.text, one.finish, one.tokens) == ("", "context", 0)
+        with pytest.raises(LimakitError, match=r"(?s)prompt 'p0', sample 0: .*mended or taken out"):
+            responses(tmp_path, endpoint.url, [prompt(0)], began=True)
+        asked = len(endpoint.requests)
+        with pytest.raises(LimakitError, match="refuses every request"):  # max_tokens that no prompt leaves room for
+            responses(tmp_path, endpoint.url, [prompt(n) for n in range(60)], concurrency=2)
+        assert len(endpoint.requests) < asked + 20
+
+
+def test_which_server_it_is_is_asked_once_and_a_hiccup_changes_nothing(tmp_path):
+    """All of a file's responses are sampled alike, whatever the list of models says in between."""
+    with Endpoint(lambda r: "yes", owned_by="vllm", hiccups=2) as endpoint:
+        responses(tmp_path, endpoint.url, [prompt(0)])
+        endpoint.owned_by = None
+        responses(tmp_path, endpoint.url, [prompt(1)], began=True)
+        assert [r.body.get("repetition_penalty") for r in endpoint.requests] == [1.2, 1.2]
+        [one] = responses(tmp_path, endpoint.url, [prompt(2)])
+        assert "repetition_penalty" in one.not_applied
 
 
 def test_a_dialogue_is_sent_as_messages(tmp_path):

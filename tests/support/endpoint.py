@@ -76,12 +76,18 @@ def longer(request: Request) -> str:
 class Endpoint:
     """`url` is the base_url; `requests` all that came; `answered` counts, by message, the whole replies with status 200.
 
-    `owned_by` is what it says of its models, None for a server that lists none.
+    `owned_by` is what it says of its models, None for a server that lists none; the first `hiccups` times it says 503.
     """
 
-    def __init__(self, respond: Callable[[Request], Reply | str] = longer, certificate: Path | None = None, owned_by: str | None = None):
+    def __init__(
+        self,
+        respond: Callable[[Request], Reply | str] = longer,
+        certificate: Path | None = None,
+        owned_by: str | None = None,
+        hiccups: int = 0,
+    ):
         self.respond = respond
-        self.owned_by = owned_by
+        self.owned_by, self.hiccups = owned_by, hiccups
         self.certificate = certificate  # a PEM file with key and certificate: https
         self.requests: list[Request] = []
         self.answered: Counter[str] = Counter()
@@ -97,6 +103,12 @@ class Endpoint:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if endpoint.hiccups > 0:
+                    endpoint.hiccups -= 1
+                    self.send_response(503)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 listed = {"object": "list", "data": [{"id": "j", "object": "model", "owned_by": endpoint.owned_by}]}
                 body = json.dumps(listed).encode() if endpoint.owned_by and self.path == "/v1/models" else b"{}"
                 self.send_response(200 if len(body) > 2 else 404)

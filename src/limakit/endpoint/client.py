@@ -160,7 +160,9 @@ class _Talk:
                     raise self.over from None
                 error = passing
             except Refused as refusal:
-                return self._goes_without(str(refusal), refusal.trouble, alone=refusal.alone)
+                if refusal.finish == "content_filter":  # of which nothing follows for the others
+                    return Answer("", str(refusal), missing=True, finish=refusal.finish)
+                return replace(self._goes_without(str(refusal), refusal.trouble, alone=refusal.alone), finish=refusal.finish)
             else:
                 self.answered += 1
                 self.in_a_row = 0

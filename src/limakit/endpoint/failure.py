@@ -15,6 +15,9 @@ from .limits import retry_after
 from .reply import WEB_PAGE, scrub, words_of
 
 ABOUT_THE_QUESTION = (400, 413, 422, 451)  # statuses that refuse this question and say nothing of the next
+# codes of hosted servers: Azure's, OpenAI's, Alibaba's, OpenRouter's; and of a question that leaves no room: OpenAI's, llama.cpp's
+FILTERED = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "data_inspection_failed", "flagged_input"}
+TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
 SHORTEST_SECRET = 8  # characters; a local server's "x" or "EMPTY" is no secret, and taking it out would spoil answers
 GOES_ON = "the same command goes on with what is still open"
 
@@ -28,11 +31,14 @@ class Passing(Exception):
 
 
 class Refused(Exception):
-    """The endpoint refuses this question. `alone`: it says that it is about this question; `trouble` is what is raised where it is more."""
+    """The endpoint refuses this question. `alone`: it says that it is about this question; `trouble` is what is raised where it is more.
 
-    def __init__(self, what: str, trouble: LimakitError, *, alone: bool):
+    `finish` is what it is about, as the protocol calls it in an answer: its filter ("content_filter"), or the room for it ("context").
+    """
+
+    def __init__(self, what: str, trouble: LimakitError, *, alone: bool, finish: str | None = None):
         super().__init__(what)
-        self.trouble, self.alone = trouble, alone
+        self.trouble, self.alone, self.finish = trouble, alone, finish
 
 
 @dataclass(frozen=True)
@@ -83,16 +89,18 @@ def refused(status: int, headers: httpx2.Headers, body: bytes, who: Who) -> Exce
     """An HTTP status that is no answer."""
     said = words_of(body, who.secret)
     it_said = f"(HTTP {status}: {said})"
-    no_credit = status == 402 or _code(body) == "insufficient_quota"
+    codes = _codes(body)
+    no_credit = status == 402 or "insufficient_quota" in codes
     if not no_credit and (status in (408, 409, 425, 429) or status >= 500):
         return Passing(f"HTTP {status}: {said}", after=retry_after(headers), busy=status == 429)
-    if status in ABOUT_THE_QUESTION and not no_credit:
+    finish = None if no_credit else _about(status, codes, said)
+    if (finish or status in ABOUT_THE_QUESTION) and not no_credit:
         trouble = who.failure(f"the endpoint refuses every request {it_said}", f"check {who.what} in the recipe against what it accepts")
-        return Refused(f"the endpoint refused the request {it_said}", trouble, alone=True)
+        return Refused(f"the endpoint refused the request {it_said}", trouble, alone=True, finish=finish)
     if status in (401, 403):
         remedy = f"put a valid key into the environment variable {who.spec.api_key_env} ({who.what}.api_key_env)"
         trouble = who.failure(f"the endpoint refuses access {it_said}", remedy)
-        # some endpoints say 403 of a text that their moderation dislikes
+        # some endpoints say 403 of a text that their moderation dislikes, in words of their own
         return Refused(f"the endpoint refused the request {it_said}", trouble, alone=False) if status == 403 else trouble
     if status in (404, 405):
         if said == WEB_PAGE:
@@ -102,10 +110,26 @@ def refused(status: int, headers: httpx2.Headers, body: bytes, who: Who) -> Exce
     return who.failure(f"the endpoint does not answer any more {it_said}", f"mend what it says; {GOES_ON}")
 
 
-def _code(body: bytes) -> object:
+def _about(status: int, codes: set[str], said: str) -> str | None:
+    """What of a question was refused: by the codes that servers give, and the words of those that give none."""
+    if status not in (*ABOUT_THE_QUESTION, 403):
+        return None
+    if codes & FILTERED or said == "Content Exists Risk":  # DeepSeek
+        return "content_filter"
+    # vLLM, SGLang
+    return "context" if codes & TOO_LONG or "maximum context length" in said or "exceeds the model's context" in said else None
+
+
+def _codes(body: bytes) -> set[str]:
+    """The words for programs in an error: its code, its type, and those of the error within it (Azure), or moderation's reasons (OpenRouter)."""
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
-        return None
+        return set()
     error = reply.get("error", reply) if isinstance(reply, dict) else None
-    return error.get("code") if isinstance(error, dict) else None
+    if not isinstance(error, dict):
+        return set()
+    within, metadata = error.get("innererror"), error.get("metadata")
+    found = [error.get("code"), error.get("type"), within.get("code") if isinstance(within, dict) else None]
+    found += ["flagged_input"] if isinstance(metadata, dict) and "flagged_input" in metadata else []
+    return {word for word in found if isinstance(word, str)}

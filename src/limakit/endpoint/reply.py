@@ -33,7 +33,8 @@ class Answer:
     """What came back. `problem` says why the text cannot be taken as a whole answer.
 
     `missing`: no answer came (refused by the endpoint, or every attempt failed), so it is worth asking again. `refusal`: the text is the
-    model's refusal, told apart by the server. `finish` is one of FINISHES' values, None where the server does not say; `answered_as` the
+    model's refusal, told apart by the server. `finish` is one of FINISHES' values, None where the server does not say; of a refused question
+    "content_filter" or "context" where that is what it was refused for; `answered_as` the
     model it says it was, `tokens_in` and `tokens_out` are its usage, where it says. `date` is when it came (UTC, ISO 8601, to the second),
     and `seconds` how long the server took. `structured`: the schema was sent and taken. `not_applied`: fields that the server refused by
     name and that were left out.

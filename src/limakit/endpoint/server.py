@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ from ..errors import LimakitError
 from ..recipe import EndpointSpec
 from .connection import Connections, Reply
 from .failure import Passing, Who
+from .limits import backoff
 
 PATIENCE_S = 10.0  # for the list of models, whatever trickles in
+ATTEMPTS = 3  # to get it
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ SERVERS = {
 
 
 def find_server(spec: EndpointSpec, what: str) -> Server | None:
-    """The kind of server, by who it says owns the model; None where it does not say, is of no kind known here, or does not answer."""
+    """The kind of server, by who it says owns the model; None where it does not say, is of no kind known here, or does not answer, asked thrice."""
     try:
         reply = asyncio.run(_get_models(Who(spec.model_copy(update={"timeout_s": min(PATIENCE_S, spec.timeout_s)}), what)))
         listed = json.loads(reply.body) if reply.status == 200 else None
@@ -56,6 +59,12 @@ def find_server(spec: EndpointSpec, what: str) -> Server | None:
 async def _get_models(who: Who) -> Reply:
     connections = Connections(who)
     try:
+        for attempt in range(1, ATTEMPTS):
+            with suppress(Passing):
+                reply = await connections.send("GET", "models")
+                if reply.status < 500 and reply.status not in (408, 425, 429):
+                    return reply
+            await asyncio.sleep(backoff(attempt, busy=False))
         return await connections.send("GET", "models")
     finally:
         await connections.close()

@@ -67,11 +67,13 @@ def answer_as(workspace: Workspace, recipe: Recipe, spec: BaselineSpec) -> list[
     } | ({"examples_sha256": examples_hash()} if prompting == "urial" else {})  # fmt: skip
     inputs = {workspace.relative(prompts_path): sha256_file(prompts_path)}
 
-    def ask(questions: Sequence[Question]) -> Iterator[Response]:
-        asked = [(question.prompt, question.sample) for question in questions]
-        return answer(asked, spec, recipe.generate, recipe.seed, spec.name, spent=workspace.spent)
+    job = Job(workspace, spec.name, prompts, recipe.generate.samples, settings=settings, inputs=inputs)
 
-    return fill(Job(workspace, spec.name, prompts, recipe.generate.samples, settings=settings, inputs=inputs), ask)
+    def ask(questions: Sequence[Question]) -> Iterator[Response]:
+        began = questions[0].turn > 0 or len(questions) < len(prompts) * job.samples
+        return answer(questions, spec, recipe.generate, recipe.seed, spent=workspace.spent, work=job.work, began=began)
+
+    return fill(job, ask)
 
 
 def _chosen(recipe: Recipe, names: Sequence[str]) -> list[BaselineSpec]:

@@ -68,6 +68,10 @@ class Question:
     turn: int
 
 
+class Incomplete(LimakitError):
+    """Some questions got no response, and nothing follows of that for the others and for what is asked after them."""
+
+
 Answer = Callable[[Sequence[Question]], Iterator[Response]]
 
 
@@ -111,7 +115,7 @@ def fill(job: Job, answer: Answer, group: Group | None = None) -> list[Path]:
     """Get the responses that are not there from `answer`, write them all, and return the paths of the two files (none on the other ranks).
 
     `answer` is called once a turn with what is open, by each process with its share, and yields a response for each in any order. Where it raises,
-    what it yielded before is kept. Raises LimakitError for a full disk, where another process is writing this name, and where somebody else's
+    what it yielded before is kept; after Incomplete the dialogues that can go on do, and it is raised at the end. Raises LimakitError for a full disk, where another process is writing this name, and where somebody else's
     file has it.
     """
     group = group or Alone()
@@ -124,18 +128,23 @@ def fill(job: Job, answer: Answer, group: Group | None = None) -> list[Path]:
         file = begin(job.work, group.rank, job.header)
         with Progress("generate", len(job.keys), "responses") as bar:
             bar.skip(len(done))
-            speed = _Speed()
+            speed, lost = _Speed(), list[Incomplete]()
             for turn in range(1 + max(len(prompt.follow_ups) for prompt in job.prompts)):
                 mine = _open(job, turn, done)[group.rank :: group.size]
                 found = []
-                for response in answer(mine) if mine else ():
-                    response = response.model_copy(update={"turn": turn})
-                    keep(file, response)
-                    found.append(response.model_dump_json())
-                    bar.advance(1, **speed.after(response))
+                try:
+                    for response in answer(mine) if mine else ():
+                        response = response.model_copy(update={"turn": turn})
+                        keep(file, response)
+                        found.append(response.model_dump_json())
+                        bar.advance(1, **speed.after(response))
+                except Incomplete as error:
+                    lost.append(error)
                 shares = group.gather(found)
                 done |= {key_of(response): response for share in shares for response in map(Response.model_validate_json, share)}
                 bar.advance(sum(map(len, shares)) - len(found))  # those of the other processes
+            if lost:
+                raise lost[0]
         if group.first:
             write(job, [done[key] for key in job.keys])
             drop(job.work)
@@ -212,11 +221,12 @@ def _begin(job: Job) -> list[str] | None:
 
 
 def _open(job: Job, turn: int, done: dict[Key, Response]) -> list[Question]:
-    """The questions of a turn that have no response yet. Every earlier turn has."""
+    """The questions of a turn that have no response yet, where all earlier turns have one."""
     return [
         Question(prompt.at([done[prompt.id, sample, before].text for before in range(turn)]), sample, turn)
         for prompt in job.prompts if len(prompt.follow_ups) >= turn
-        for sample in range(job.samples) if (prompt.id, sample, turn) not in done
+        for sample in range(job.samples)
+        if (prompt.id, sample, turn) not in done and all((prompt.id, sample, before) in done for before in range(turn))
     ]  # fmt: skip
 
 

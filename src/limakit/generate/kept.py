@@ -13,6 +13,7 @@ from ..errors import LimakitError
 from ..records import Response, dump_row
 from ..workspace import atomic_file
 
+SERVER = "server.json"  # of which kind the server is that gives the responses (remote.py)
 Key = tuple[str, int, int]  # prompt, sample, turn
 
 
@@ -65,7 +66,7 @@ def keep(path: Path, response: Response) -> None:
 
 def drop(folder: Path) -> None:
     """Forget what was kept: the responses stand in their file."""
-    for path in folder.glob("responses*.jsonl"):
+    for path in (*folder.glob("responses*.jsonl"), folder / SERVER):
         path.unlink(missing_ok=True)
 
 
