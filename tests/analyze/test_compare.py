@@ -260,3 +260,13 @@ def test_verdicts_in_one_order_only_are_said(tmp_path, capsys):
     write_jsonl(tmp_path / "y.jsonl", [judgment(f"p{i}", "a", first) for i in range(20) for first in "ab"])
     show_comparison([tmp_path / "y.jsonl"], None, as_json=False)
     assert "one order" not in capsys.readouterr().out
+
+
+def test_cells_are_whole_at_80_columns_with_several_judges_and_invalid_rows(tmp_path, capsys, monkeypatch):
+    rows = [judgment(f"p{i}", "a" if first == "a" else None, first, judge=judge) for i in range(20) for first in "ab" for judge in "jk"]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    monkeypatch.setenv("COLUMNS", "80")
+    show_comparison([tmp_path / "x.jsonl"], None, as_json=False)
+    out = capsys.readouterr().out
+    assert out.count("100 [83–100]") == 2 and out.count("20 of 40 judgments are invalid") == 2
+    assert "judge j, rubric pairwise" in out and "judge k, rubric pairwise" in out

@@ -209,7 +209,7 @@ def _show(found: Sequence[tuple[str, GradeSummary]], what: str, first: str) -> N
     dialogues = any(g.turns > g.prompts for _, g in found)
     numbers = any(g.mean for _, g in found)
     values = list(dict.fromkeys(value for _, g in found for value in g.shares))
-    kind = f"{'mean over' if numbers else 'percent of'} {'turns' if dialogues else 'prompts'}"
+    kind = f"{'mean over' if numbers else 'percent of'} {'turns' if dialogues else 'dialogues' if first == 'turn' else 'prompts'}"
     title = f"{what}: {kind} [95 % interval{', by dialogue' if dialogues else ''}]"
     title += f"\n{f'judge {visible(min(judges))}, ' if len(judges) == 1 else ''}rubric {visible(found[0][1].rubric)}"
     columns = [first, *(["judge"] if len(judges) > 1 else []), *(["dialogues"] if dialogues else []), "n"]

@@ -150,23 +150,27 @@ def points(estimate: Estimate | None) -> str:
 
 
 def show_preferences(found: Sequence[Preference]) -> None:
-    """The table of `limakit compare`: shares of prompts in percent, wins minus losses, and the p of the sign test after Holm."""
+    """The table of `limakit compare`, one a judge and rubric: shares of prompts in percent, wins minus losses, and the p of the sign test after Holm."""
+    for judge, rubric in dict.fromkeys((p.judge, p.rubric) for p in found):
+        _show([p for p in found if (p.judge, p.rubric) == (judge, rubric)])
+
+
+def _show(found: Sequence[Preference]) -> None:
     names, said = heading(found, {"model": lambda p: p.a, "judge": lambda p: p.judge, "rubric": lambda p: p.rubric})
     title = f"Preference, percent of prompts [95 % interval, clustered by prompt]{said}"
     title += "\nwin or tie: 100 less lose; net: win less lose; p: sign test over prompts" + (" (Holm)" if len(found) > 1 else "")
-    for judge in sorted({p.judge for p in found if p.people > 1}):
-        title += (
-            f"\n{visible(judge)}: {max(p.people for p in found if p.judge == judge)} people, a prompt's value is the mean of their verdicts"
-        )
-    invalid = any(p.invalid for p in found)
-    columns = [*names, "baseline", "n", "win", "tie", "lose", "net", "p", *(["invalid"] if invalid else [])]
+    if (people := max(p.people for p in found)) > 1:
+        title += f"\n{visible(found[0].judge)}: {people} people, a prompt's value is the mean of their verdicts"
+    columns = [*names, "baseline", "n", "win", "tie", "lose", "net", "p"]
     rows = []
     for p in found:
         p_shown = "-" if p.signs_holm is None else shown_p(p.signs_holm)
         cells = [p.b, p.prompts, percent(p.win), percent(p.tie), percent(p.lose), points(p.net), p_shown]
-        rows.append([*(pick(p) for pick in names.values()), *cells, *([f"{p.invalid} of {p.judgments}"] if invalid else [])])
+        rows.append([*(pick(p) for pick in names.values()), *cells])
     show_table(title, columns, rows)
     for p in found:
+        who = ", ".join([*(pick(p) for pick in names.values()), p.b])
+        if p.invalid:
+            say(visible(f"  {who}: {p.invalid} of {p.judgments} judgments are invalid, and in no figure"))
         if p.one_order:
-            who = ", ".join([*(pick(p) for pick in names.values()), p.b])
             say(visible(f"  {who}: {p.one_order} of {p.prompts} prompts rest on one order, {p.a_first} of them with {p.a} first"))
