@@ -2,7 +2,7 @@
 
 import time
 
-from endpoint import Endpoint, Reply
+from endpoint import Endpoint, Reply, refuses
 from questions import ask, request
 
 from limakit.endpoint.request import most_tokens
@@ -47,3 +47,16 @@ def test_attempts_stand_in_line_too():
     assert {a.text for a in got.values()} == {"yes"}
     assert len(came) == 6
     assert came[-1] - came[0] >= 5 * 0.1 - 0.05
+
+
+def test_requests_without_a_refused_field_stand_in_line_too():
+    came = []
+
+    def respond(r):
+        came.append(time.monotonic())
+        return refuses("seed") if "seed" in r.body else "yes"
+
+    with Endpoint(respond) as endpoint:
+        ask(endpoint.url, ["a", "b", "c"], sampling={"seed": 1}, requests_per_minute=600, concurrency=1)
+    assert len(came) == 4
+    assert came[-1] - came[0] >= 3 * 0.1 - 0.05

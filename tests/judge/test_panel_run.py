@@ -4,7 +4,7 @@ import re
 
 import pytest
 from contest import make, results, rewrite
-from endpoint import Endpoint, longer
+from endpoint import Endpoint, Reply, longer
 
 from limakit.endpoint import limits
 from limakit.errors import LimakitError, UsageError
@@ -63,6 +63,21 @@ def test_a_judge_that_fails_leaves_what_the_others_said(tmp_path):
         with pytest.raises(LimakitError):
             judge(workspace, recipe, model=None, against=None)
         assert len(one.requests) == n
+
+
+def test_answers_on_their_way_when_a_judge_fails_are_kept(tmp_path):
+    """Seven slow answers and one 429 that asks for a long rest: the seven are in the cache, and not asked again."""
+    rest = Reply(status=429, headers={"Retry-After": "400"})
+    with Endpoint(lambda r: rest if r.n == 7 else Reply(longer(r), delay_s=0.5)) as endpoint:
+        workspace, recipe = make(tmp_path / "w", prompts=6, url=endpoint.url)
+        with pytest.raises(LimakitError, match="left alone for 400 s"):
+            judge(workspace, recipe, model=None, against=None)
+        asked = len(endpoint.requests)
+        assert asked == 8
+        endpoint.respond = longer
+        judge(workspace, recipe, model=None, against=None)
+        judgments, grades = results(workspace)
+        assert len(endpoint.requests) == len(judgments) + len(grades) + 1
 
 
 def test_a_cap_of_one_judge_stops_all_before_anything_is_sent(tmp_path):

@@ -75,9 +75,8 @@ class Round:
     def check(self, all_rounds: Sequence[Round]) -> None:
         """Raises UsageError, before anything is sent, where what is open in the rounds that share this one's account, this one among them,
         could come to more than max_cost."""
-        shared = {
-            one._keys[place]: one.request(place) for one in all_rounds if one.account.name == self.account.name for place in one.open
-        }  # fmt: skip
+        asking = [one for one in all_rounds if one._here is None and one.account.name == self.account.name]
+        shared = {one._keys[place]: one.request(place) for one in asking for place in one.open}
         self.account.check(shared.values())
 
     def ask(self, *, fresh: bool) -> list[Said]:
