@@ -1,6 +1,6 @@
 """Sampling on the CPU: limakit's decode against transformers' generate, one prompt at a time and in batches of the same size.
 
-    python bench/generation.py [--rounds 3] [--threads N] [--prompts 192] [--batch 32]
+    python bench/generation.py [--rounds 2] [--threads N] [--prompts 96] [--batch 32]
 
 One LLaMA of 8.9 million parameters (width 256, 6 layers, 4 heads, MLP of 688, 8,192 tokens), random, whose distributions are as narrow as
 a trained model's (a nucleus of some twenty tokens) and which ends a response about every sixty tokens, at random: lengths are as scattered
@@ -8,9 +8,8 @@ as LIMA's over its sources. Prompts are made-up tokens, as long as LIMA's but fo
 settings: temperature 0.7, top_p 0.9, a repetition penalty of 1.2 on generated tokens; 256 tokens at most.
 
     ours      decode as `limakit generate` calls it: a response is the same in any batch, rows that have ended make room for others
-    batched   generate on batches of prompts sorted by length, padded on the left, with its own processors for the same sampling; every
-              third batch
-    one       generate on one prompt at a time, 16 of them
+    batched   generate on batches of prompts sorted by length, padded on the left, with its own processors for the same sampling
+    one       generate on one prompt at a time
 
 Counted are the tokens of the responses, EOT included, and neither padding nor what a batch's row is given after it has ended. Each
 contender may choose its number of threads in a short trial. Rounds alternate; a ratio is the median of the ratios within rounds.
@@ -111,9 +110,9 @@ def transformers_(model: Any, asked: Sequence[list[int]], batch: int) -> Work:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="the most that a contender may choose")
-    arguments.add_argument("--prompts", type=int, default=192)
+    arguments.add_argument("--prompts", type=int, default=96)
     arguments.add_argument("--batch", type=int, default=32)
     arguments.add_argument("--cpu-time", action="store_true", help="count CPU seconds, where others use the machine; means one thread")
     arguments.add_argument("--seed", type=int, default=0)
@@ -124,7 +123,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     transformers.logging.set_verbosity_error()
     model, asked = make_model(), prompts(chosen.prompts, chosen.seed)
     ordered = sorted(asked, key=len)
-    some = [ids for i in range(chosen.batch, len(ordered), 3 * chosen.batch) for ids in ordered[i : i + chosen.batch]]
     few = ordered[len(ordered) // 32 :: max(1, len(ordered) // 16)]
     print(
         f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(asked)} prompts of {sum(map(len, asked)):,} tokens, batches of {chosen.batch}"
@@ -132,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     contenders: dict[str, Work] = {
         "ours": ours(model, asked, chosen.batch),
-        "batched": transformers_(model, some, chosen.batch),
-        "one": transformers_(model, few, 1),
+        "batched": transformers_(model, asked, chosen.batch),
+        "one": transformers_(model, asked, 1),
     }
     trials = {
         "ours": ours(model, few, chosen.batch),
