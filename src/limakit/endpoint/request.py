@@ -83,7 +83,7 @@ def refused_field(body: bytes, sent: Mapping[str, Any]) -> str | None:
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
-        reply = body.decode(errors="replace")
+        reply = said
     error = reply.get("error", reply) if isinstance(reply, dict) else reply
     if not isinstance(error, dict):
         return _in_words(str(error), droppable)

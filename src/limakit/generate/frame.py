@@ -258,4 +258,4 @@ def _report(responses: Sequence[Response], name: str) -> None:
     say(visible(f"{name}: {len(responses)} responses; " + ", ".join(parts)))
     left_out = Counter(setting for response in responses for setting in response.not_applied)
     for setting, n in left_out.items():
-        say(visible(f"{name}: {setting} was not applied to {n} of them, for the server has no field for it"))
+        say(visible(f"{name}: {setting} was not applied to {n} of them: the server takes no such field, or does not say what it is"))
